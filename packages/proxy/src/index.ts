@@ -1,1 +1,2 @@
-export {};
+export type { ConnectionRecord, RecordPeer, RecordTls } from './connection-record.ts';
+export type { FrozenStream, FrozenTunnel } from './frozen.ts';

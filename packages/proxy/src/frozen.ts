@@ -1,0 +1,49 @@
+// A live tunnel as plain data and file-descriptor numbers: what one worker (or, later, one process) hands to another.
+// Nothing here refers to an object of the old owner; after the hand-over the old owner holds nothing of the tunnel.
+import type { RecordState } from '@ambit/native';
+import type { FrameReaderState, HpackState } from './h2/index.ts';
+
+/** One stream and the TCP connection it is spliced with. Byte arrays are owned by this value. */
+export interface FrozenStream {
+  readonly id: number;
+  /** Descriptor of the pod's or application's TCP connection. */
+  readonly fd: number;
+  readonly phase: 'requested' | 'dialing' | 'open';
+  readonly sendWindow: number;
+  readonly receiveWindow: number;
+  readonly uncreditedBytes: number;
+  /** Bytes received from the tunnel that the TCP side has not taken yet. */
+  readonly pending: readonly Uint8Array[];
+  readonly localEnded: boolean;
+  readonly remoteEnded: boolean;
+  readonly bytesFromTunnel: number;
+  readonly bytesToTunnel: number;
+  /** The owner's own facts about the connection (its record so far, its route); plain data. */
+  readonly context: unknown;
+}
+
+export interface FrozenTunnel {
+  readonly role: 'client' | 'server';
+  readonly fd: number;
+  readonly records: RecordState;
+  /** TLS bytes received but not decrypted: at most one partial record. */
+  readonly unopened: Uint8Array;
+  /** TLS bytes sealed but not yet sent. */
+  readonly unsent: Uint8Array;
+  readonly reader: FrameReaderState;
+  readonly hpack: HpackState;
+  readonly peerSettings: {
+    readonly initialWindow: number;
+    readonly maxConcurrentStreams: number;
+    readonly headerTableSize: number;
+  };
+  readonly sendWindow: number;
+  readonly receiveWindow: number;
+  readonly uncreditedBytes: number;
+  readonly nextStreamId: number;
+  readonly highestPeerStreamId: number;
+  readonly goaway: 'none' | 'sent' | 'received' | 'both';
+  readonly streams: readonly FrozenStream[];
+  /** The owner's facts about the tunnel (pod uid, pool key, identities, TLS parameters); plain data. */
+  readonly context: unknown;
+}

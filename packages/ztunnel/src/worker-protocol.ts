@@ -1,0 +1,89 @@
+// What the main thread and a data worker say to each other. Everything here survives structured cloning, so a message
+// is plain data; file descriptors travel as numbers, since descriptors belong to the process and not to a thread.
+// The main thread decides and remembers; a worker carries out. A worker may be replaced at any time, therefore main
+// can always rebuild a worker's whole state by sending it again.
+import type { CompiledRouteInput, InboundRoute, OutboundRoute, Policy, Workload } from '@ambit/mesh';
+import type { ConnectionRecord, FrozenTunnel } from '@ambit/proxy';
+
+/** Which pod a proxy instance serves; `uid` is opaque (Kubernetes pod UID, or a fixed word in dedicated mode). */
+export interface PodInfo {
+  readonly uid: string;
+  readonly name: string;
+  readonly namespace: string;
+  readonly serviceAccount: string;
+}
+
+/** A certificate as the workers need it: PEM texts, leaf first, then intermediates; roots apart. */
+export interface CertificateMaterial {
+  readonly identity: string;
+  readonly certChainPem: string;
+  readonly privateKeyPem: string;
+  readonly rootsPem: string;
+}
+
+export type ToWorker =
+  /** Open this pod's listeners inside the namespace `netnsFd` refers to (main keeps owning that fd until `podClosed`); undefined means the process's own namespace. */
+  | { readonly type: 'podAdd'; readonly pod: PodInfo; readonly netnsFd: number | undefined }
+  /** Close listeners; graceful lets connections finish until `deadlineMs`, immediate cuts them. */
+  | {
+      readonly type: 'podRemove';
+      readonly uid: string;
+      readonly mode: 'graceful' | 'immediate';
+      readonly deadlineMs: number;
+    }
+  /** The pod's own workload record (undefined while unknown) and the policies that apply to it; replaces what was sent before. */
+  | {
+      readonly type: 'podState';
+      readonly uid: string;
+      readonly workload: Workload | undefined;
+      readonly policies: readonly Policy[];
+    }
+  /** New or renewed certificate for an identity, or why there is none. Established connections are not touched. */
+  | {
+      readonly type: 'certificate';
+      readonly identity: string;
+      readonly material: CertificateMaterial | undefined;
+      readonly error: string | undefined;
+    }
+  /** Every cached route is stale. Established connections are not touched. */
+  | { readonly type: 'forgetRoutes' }
+  | { readonly type: 'outboundRoute'; readonly id: number; readonly route: OutboundRoute }
+  | { readonly type: 'inboundRoute'; readonly id: number; readonly route: InboundRoute }
+  /** Stop accepting, GOAWAY, let connections finish until the deadline, then force; answer `drained`. */
+  | { readonly type: 'drain'; readonly deadlineMs: number }
+  /** Hand every live tunnel to main as data (answer `frozen` messages, then `frozenAll`). */
+  | { readonly type: 'freezeAll' }
+  | { readonly type: 'adopt'; readonly tunnel: FrozenTunnel }
+  | { readonly type: 'stats'; readonly id: number }
+  | { readonly type: 'stop' };
+
+export type FromWorker =
+  | { readonly type: 'ready' }
+  /** All listeners of the pod are open, or none is and `error` says why (code is a reason code). */
+  | {
+      readonly type: 'podOpened';
+      readonly uid: string;
+      readonly error: { readonly code: string; readonly message: string } | undefined;
+      readonly transparent: boolean;
+    }
+  /** The last connection of a removed pod ended; main may close the namespace's fd. */
+  | { readonly type: 'podClosed'; readonly uid: string }
+  | {
+      readonly type: 'needOutboundRoute';
+      readonly id: number;
+      readonly uid: string;
+      readonly input: CompiledRouteInput;
+    }
+  | {
+      readonly type: 'needInboundRoute';
+      readonly id: number;
+      readonly uid: string;
+      readonly connectedIp: string;
+      readonly connectedPort: number;
+      readonly authority: string;
+    }
+  | { readonly type: 'records'; readonly records: readonly ConnectionRecord[] }
+  | { readonly type: 'frozen'; readonly tunnel: FrozenTunnel }
+  | { readonly type: 'frozenAll' }
+  | { readonly type: 'stats'; readonly id: number; readonly stats: Readonly<Record<string, number>> }
+  | { readonly type: 'drained' };
