@@ -1,0 +1,21 @@
+// What this package throws, and nothing else: bytes from a peer that are not what the protocol allows, or a message
+// of ours that does not fit the protocol's limits.
+
+export type WireErrorCode =
+  | 'wire.too_long' // more bytes than one packet may carry
+  | 'wire.malformed' // not a protobuf message of the expected shape
+  | 'wire.no_payload' // a message whose one-of is empty or unknown to us
+  | 'wire.no_uid' // a request that names no pod
+  | 'wire.no_workload_info' // an add without the pod's name; upstream calls this a protocol error
+  | 'wire.version'; // a hello of a protocol version other than V1
+
+/** A message cannot be read or written. Match on `code`; `message` is for people and never holds peer bytes. */
+export class WireError extends Error {
+  readonly code: WireErrorCode;
+
+  constructor(code: WireErrorCode, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.name = 'WireError';
+    this.code = code;
+  }
+}
