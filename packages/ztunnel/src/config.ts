@@ -1,0 +1,243 @@
+// The node proxy's configuration: environment variables under upstream's names and with its defaults, read once at
+// start into one frozen object. A mistake is a start-up error that names variable, value and reason; a variable whose
+// feature this version lacks is refused when ignoring it would weaken security, and warned about otherwise.
+import { EnvReader, type Environment, type ValueSource } from './config/env-reader.ts';
+import type { ProxyConfig } from './config/proxy-config.ts';
+import { workerCount } from './config/threads.ts';
+import { checkAmbitNames, checkUnsupported } from './config/unsupported.ts';
+
+export type { Environment, ValueSource } from './config/env-reader.ts';
+
+/** The one pod a dedicated proxy serves. */
+export interface DedicatedWorkload {
+  readonly namespace: string;
+  readonly name: string;
+  readonly serviceAccount: string;
+}
+
+/** Where the mesh comes from: a watched file or text of the same format. */
+export type LocalConfigSource =
+  | { readonly kind: 'file'; readonly path: string }
+  | { readonly kind: 'inline'; readonly text: string };
+
+/** Durations in milliseconds, sizes in bytes. Absent upstream options are ones this version has no use for. */
+export interface Config {
+  readonly proxyMode: 'shared' | 'dedicated';
+  /** Set exactly in dedicated mode. */
+  readonly dedicatedWorkload: DedicatedWorkload | undefined;
+  readonly nodeName: string | undefined;
+  readonly network: string;
+  readonly clusterId: string;
+  readonly clusterDomain: string;
+  readonly istioVersion: string;
+
+  /** Undefined when `XDS_ADDRESS` is empty: no control plane. */
+  readonly xdsAddress: string | undefined;
+  readonly localConfig: LocalConfigSource | undefined;
+  readonly secretTtlMs: number;
+  /** Root certificate and key that sign workload certificates in-process; development only, both or neither. */
+  readonly devCa: { readonly certPath: string; readonly keyPath: string } | undefined;
+
+  /** true: required, false: never, undefined: when the kernel lets us. */
+  readonly originalSource: boolean | undefined;
+  /** Undefined: no mark. */
+  readonly packetMark: number | undefined;
+  readonly inpodUds: string;
+  readonly inpodPortReuse: boolean;
+  readonly ipv6Enabled: boolean;
+  readonly poolMaxStreamsPerConnection: number;
+  readonly poolUnusedReleaseMs: number;
+  readonly streamWindowBytes: number;
+  readonly connectionWindowBytes: number;
+  readonly frameBytes: number;
+  readonly keepaliveEnabled: boolean;
+  readonly keepaliveTimeMs: number;
+  readonly keepaliveIntervalMs: number;
+  readonly keepaliveRetries: number;
+  readonly userTimeoutEnabled: boolean;
+  readonly localhostAppTunnel: boolean;
+  readonly responseBaggage: boolean;
+  readonly terminationDeadlineMs: number;
+  /** `COMPLIANCE_POLICY=pqc`: only X25519MLKEM768 key exchange. */
+  readonly postQuantumOnly: boolean;
+  readonly policyInfoLogging: boolean;
+  readonly workers: number;
+
+  readonly logFilter: string;
+  readonly logFormat: 'plain' | 'json';
+
+  readonly memoryBudgetBytes: number;
+  /** Who encrypts records after the handshake: our own code or OpenSSL (for comparison). */
+  readonly tlsRecords: 'own' | 'openssl';
+
+  /** Variable name -> where its value came from. */
+  readonly sources: ReadonlyMap<string, ValueSource>;
+  /** Things to tell the operator once logging works. */
+  readonly warnings: readonly string[];
+}
+
+const U16 = 0xffff;
+const U32 = 0xffff_ffff;
+/** HTTP/2 flow-control windows are 31 bits (RFC 9113 6.9.1). */
+const MAX_WINDOW = 0x7fff_ffff;
+const MIN_FRAME = 1 << 14;
+const MAX_FRAME = (1 << 24) - 1;
+/** Istio's mark for packets that the proxy sent, 0x539; in-pod rules let them pass. */
+const SHARED_MARK = 1337;
+const DAY_MS = 86_400_000;
+const MIB = 1 << 20;
+
+/** What the machine and the optional proxy configuration add to the environment. */
+export interface ConfigInputs {
+  readonly cores: number;
+  readonly proxyConfig?: ProxyConfig;
+}
+
+/** Parses and checks everything. Pure: same inputs, same result. @throws config.invalid, config.unsupported */
+export function parseConfig(env: Environment, inputs: ConfigInputs): Config {
+  const read = new EnvReader(env);
+  checkAmbitNames(env);
+  const warnings = [...checkUnsupported(env)];
+  const proxyMode = read.choice('PROXY_MODE', ['shared', 'dedicated'], 'shared');
+  const inpodPortReuse = read.flagOr('INPOD_PORT_REUSE', true);
+  let workers = parseWorkers(read, inputs);
+  if (!inpodPortReuse && workers > 1) {
+    warnings.push('INPOD_PORT_REUSE=false lets only one worker own a port: running one worker');
+    workers = 1;
+  }
+  return Object.freeze<Config>({
+    proxyMode,
+    dedicatedWorkload: parseDedicated(read, proxyMode),
+    nodeName: read.text('NODE_NAME'),
+    network: read.textOr('NETWORK', ''),
+    clusterId: read.text('ISTIO_META_CLUSTER_ID') ?? read.textOr('CLUSTER_ID', 'Kubernetes'),
+    clusterDomain: read.textOr('CLUSTER_DOMAIN', 'cluster.local'),
+    istioVersion: read.textOr('ISTIO_META_ISTIO_VERSION', 'unknown'),
+
+    xdsAddress: parseXdsAddress(read, inputs.proxyConfig),
+    localConfig: parseLocalConfig(read),
+    secretTtlMs: parsePositiveDuration(read, 'SECRET_TTL', DAY_MS),
+    devCa: parseDevCa(read),
+
+    originalSource: read.flag('ENABLE_ORIG_SRC'),
+    packetMark: parseMark(read, proxyMode),
+    inpodUds: read.textOr('INPOD_UDS', '/var/run/ztunnel/ztunnel.sock'),
+    inpodPortReuse,
+    ipv6Enabled: read.flagOr('IPV6_ENABLED', true),
+    poolMaxStreamsPerConnection: Math.max(1, read.integerOr('POOL_MAX_STREAMS_PER_CONNECTION', U16, 100)),
+    poolUnusedReleaseMs: read.durationMsOr('POOL_UNUSED_RELEASE_TIMEOUT', 300_000),
+    streamWindowBytes: read.integerOr('HTTP2_STREAM_WINDOW_SIZE', MAX_WINDOW, 4 * MIB),
+    connectionWindowBytes: read.integerOr('HTTP2_CONNECTION_WINDOW_SIZE', MAX_WINDOW, 16 * MIB),
+    frameBytes: parseFrameBytes(read),
+    keepaliveEnabled: read.flagOr('KEEPALIVE_ENABLED', true),
+    keepaliveTimeMs: read.durationMsOr('KEEPALIVE_TIME', 180_000),
+    keepaliveIntervalMs: read.durationMsOr('KEEPALIVE_INTERVAL', 180_000),
+    keepaliveRetries: read.integerOr('KEEPALIVE_RETRIES', U32, 9),
+    userTimeoutEnabled: read.flagOr('USER_TIMEOUT_ENABLED', false),
+    localhostAppTunnel: read.flagOr('LOCALHOST_APP_TUNNEL', true),
+    responseBaggage: read.flagOr('ENABLE_RESPONSE_BAGGAGE', true),
+    terminationDeadlineMs: parseTerminationDeadline(read),
+    postQuantumOnly: read.isExactly('COMPLIANCE_POLICY', 'pqc'),
+    policyInfoLogging: read.isExactly('AUTHZ_POLICY_INFO_LOGGING', 'true'),
+    workers,
+
+    logFilter: read.textOr('RUST_LOG', 'info'),
+    logFormat: read.isExactly('LOG_FORMAT', 'json') ? 'json' : 'plain',
+
+    memoryBudgetBytes: read.bytes('AMBIT_MEMORY_BUDGET', 16 * MIB, 2 ** 40) ?? 256 * MIB,
+    tlsRecords: read.choice('AMBIT_TLS_RECORDS', ['own', 'openssl'], 'own'),
+
+    sources: read.sources,
+    warnings,
+  });
+}
+
+function parseWorkers(read: EnvReader, inputs: ConfigInputs): number {
+  const workerThreads = read.text('ZTUNNEL_WORKER_THREADS');
+  const concurrency = inputs.proxyConfig?.concurrency;
+  if (workerThreads === undefined && concurrency !== undefined) read.noteFile('ZTUNNEL_WORKER_THREADS');
+  const count = workerCount({
+    workerThreads,
+    concurrency,
+    resourceLimit: read.cpuCount('ZTUNNEL_RESOURCE_CPU_LIMIT'),
+    resourceRequest: read.cpuCount('ZTUNNEL_RESOURCE_CPU_REQUEST'),
+    cpuLimit: read.integer('ZTUNNEL_CPU_LIMIT', 4096),
+    cores: inputs.cores,
+  });
+  if (typeof count === 'number') return count;
+  throw read.invalid('ZTUNNEL_WORKER_THREADS', workerThreads ?? '', count.error);
+}
+
+function parseDedicated(read: EnvReader, mode: Config['proxyMode']): DedicatedWorkload | undefined {
+  const text = read.text('PROXY_WORKLOAD_INFO');
+  if (mode === 'shared') return undefined;
+  // Split at the first two slashes, as upstream does: a service account may not hold one, but nobody checks here.
+  const match = /^([^/]*)\/([^/]*)\/(.*)$/s.exec(text ?? '');
+  const [, namespace, name, serviceAccount] = match ?? [];
+  if (namespace === undefined || name === undefined || serviceAccount === undefined) {
+    throw read.invalid('PROXY_WORKLOAD_INFO', text ?? '', 'dedicated mode needs namespace/name/service-account');
+  }
+  return { namespace, name, serviceAccount };
+}
+
+function parseXdsAddress(read: EnvReader, proxyConfig: ProxyConfig | undefined): string | undefined {
+  const text = read.text('XDS_ADDRESS');
+  if (text === '') return undefined;
+  const inCluster = read.text('KUBERNETES_SERVICE_HOST') !== undefined;
+  const istiod = inCluster ? 'https://istiod.istio-system.svc:15012' : 'https://localhost:15012';
+  if (text === undefined && proxyConfig?.discoveryAddress !== undefined) read.noteFile('XDS_ADDRESS');
+  const chosen = text ?? proxyConfig?.discoveryAddress ?? istiod;
+  const address = chosen.includes('://') ? chosen : `https://${chosen}`;
+  if (!URL.canParse(address)) throw read.invalid('XDS_ADDRESS', chosen, 'expected a URI');
+  return address;
+}
+
+function parseLocalConfig(read: EnvReader): LocalConfigSource | undefined {
+  const path = read.text('LOCAL_XDS_PATH');
+  const text = read.text('LOCAL_XDS');
+  if (path !== undefined && text !== undefined) {
+    throw read.invalid('LOCAL_XDS_PATH', path, 'LOCAL_XDS is set too; only one of them may be');
+  }
+  if (path !== undefined) return { kind: 'file', path };
+  return text === undefined ? undefined : { kind: 'inline', text };
+}
+
+function parseDevCa(read: EnvReader): Config['devCa'] {
+  const certPath = read.text('AMBIT_DEV_CA_CERT');
+  const keyPath = read.text('AMBIT_DEV_CA_KEY');
+  if (certPath === undefined && keyPath === undefined) return undefined;
+  if (certPath === undefined) {
+    throw read.invalid('AMBIT_DEV_CA_KEY', keyPath ?? '', 'AMBIT_DEV_CA_CERT must be set too');
+  }
+  if (keyPath === undefined) throw read.invalid('AMBIT_DEV_CA_CERT', certPath, 'AMBIT_DEV_CA_KEY must be set too');
+  return { certPath, keyPath };
+}
+
+function parseMark(read: EnvReader, mode: Config['proxyMode']): number | undefined {
+  const mark = read.integer('PACKET_MARK', U32) ?? (mode === 'shared' ? SHARED_MARK : 0);
+  return mark === 0 ? undefined : mark;
+}
+
+function parseFrameBytes(read: EnvReader): number {
+  const bytes = read.integerOr('HTTP2_FRAME_SIZE', MAX_FRAME, MIB);
+  if (bytes < MIN_FRAME) {
+    throw read.invalid('HTTP2_FRAME_SIZE', String(bytes), `HTTP/2 allows ${MIN_FRAME} to ${MAX_FRAME}`);
+  }
+  return bytes;
+}
+
+function parsePositiveDuration(read: EnvReader, name: string, fallbackMs: number): number {
+  const ms = read.durationMsOr(name, fallbackMs);
+  if (ms < 1000) throw read.invalid(name, `${ms}ms`, 'must be at least 1s');
+  return ms;
+}
+
+/** Leaves the kubelet's grace period some room; unlike upstream a period of 0 is 1 s and not an underflow. */
+function parseTerminationDeadline(read: EnvReader): number {
+  const deadlineMs = read.durationMs('CONNECTION_TERMINATION_DEADLINE');
+  const grace = read.integer('TERMINATION_GRACE_PERIOD_SECONDS', Number.MAX_SAFE_INTEGER);
+  if (deadlineMs !== undefined) return deadlineMs;
+  if (grace === undefined) return 5000;
+  const seconds = grace > 10 ? grace - 5 : Math.max(1, grace - 1);
+  return Math.min(seconds, 86_400 * 365) * 1000;
+}

@@ -1,0 +1,64 @@
+// Guards around the variables themselves: misspelt ones of ours, and upstream's whose feature this version lacks.
+// Security fails closed: ignoring a variable that hardens the mesh is refused; the rest becomes a warning.
+import { ZtunnelError } from '../errors.ts';
+import { nearestName } from '../nearest.ts';
+import type { Environment } from './env-reader.ts';
+
+/** Every variable of ours that the node proxy reads. */
+const OWN_NAMES = ['AMBIT_DEV_CA_CERT', 'AMBIT_DEV_CA_KEY', 'AMBIT_MEMORY_BUDGET', 'AMBIT_TLS_RECORDS'] as const;
+/** Variables of other parts of Ambit that a proxy may inherit: the test bed's sandbox marks its inside. */
+const FOREIGN_PREFIXES = ['AMBIT_SANDBOX', 'AMBIT_TEST', 'AMBIT_BENCH'] as const;
+
+/** @throws config.invalid for an `AMBIT_` name that nobody reads */
+export function checkAmbitNames(env: Environment): void {
+  for (const name of Object.keys(env)) {
+    if (!name.startsWith('AMBIT_') || env[name] === undefined) continue;
+    if (OWN_NAMES.some(own => own === name) || FOREIGN_PREFIXES.some(prefix => name.startsWith(prefix))) continue;
+    const nearest = nearestName(name, OWN_NAMES);
+    const hint = nearest === undefined ? `known: ${OWN_NAMES.join(', ')}` : `did you mean ${nearest}?`;
+    throw new ZtunnelError('config.invalid', `invalid env var ${name}=${env[name]} (unknown name; ${hint})`);
+  }
+}
+
+interface Unsupported {
+  readonly name: string;
+  readonly asksFor: (value: string) => boolean;
+  readonly why: string;
+}
+
+const REFUSED: readonly Unsupported[] = [
+  { name: 'CRL_PATH', asksFor: value => value !== '', why: 'certificate revocation lists are not checked yet' },
+  { name: 'FAKE_CA', asksFor: isTrue, why: 'use AMBIT_DEV_CA_CERT and AMBIT_DEV_CA_KEY for development' },
+  { name: 'UNSTABLE_ENABLE_SOCKS5', asksFor: isTrue, why: 'there is no SOCKS5 listener yet' },
+  { name: 'XDS_ON_DEMAND', asksFor: isTrue, why: 'the mesh comes from LOCAL_XDS_PATH or LOCAL_XDS in this version' },
+  { name: 'ENABLE_PROXY', asksFor: value => value === 'false', why: 'this version is the proxy and nothing else' },
+];
+
+const WARNED: readonly Unsupported[] = [
+  { name: 'TLS12_ENABLED', asksFor: isTrue, why: 'only TLS 1.3 is spoken' },
+  {
+    name: 'ISTIO_META_DNS_CAPTURE',
+    asksFor: value => value.toLowerCase() === 'true',
+    why: 'there is no DNS proxy yet',
+  },
+];
+
+/** Warnings about ignored variables. @throws config.unsupported */
+export function checkUnsupported(env: Environment): readonly string[] {
+  for (const { name, asksFor, why } of REFUSED) {
+    const value = env[name];
+    if (value !== undefined && asksFor(value)) {
+      throw new ZtunnelError('config.unsupported', `invalid env var ${name}=${value} (${why})`);
+    }
+  }
+  const warnings: string[] = [];
+  for (const { name, asksFor, why } of WARNED) {
+    const value = env[name];
+    if (value !== undefined && asksFor(value)) warnings.push(`${name}=${value} has no effect: ${why}`);
+  }
+  return warnings;
+}
+
+function isTrue(value: string): boolean {
+  return value === 'true';
+}
