@@ -1,1 +1,109 @@
-export {};
+// The public surface of @ambit/mesh. Anything not exported here is internal.
+export {
+  type Cidr,
+  cidrContains,
+  formatCidr,
+  formatIpPort,
+  formatSocketAddress,
+  type Ip,
+  type IpFamily,
+  ipFamily,
+  ipFromBytes,
+  ipToBytes,
+  isLoopback,
+  isPrefixLength,
+  loopbackLike,
+  maxPrefixLength,
+  parseCidr,
+  parseIp,
+  parsePort,
+  parseSocketAddress,
+  type SocketAddress,
+} from './address.ts';
+export {
+  formatGatewayDestination,
+  type GatewayAddress,
+  type GatewayDestination,
+  parseGatewayDestination,
+  type WeightedWaypoint,
+} from './gateway.ts';
+export { formatPrincipal, formatSpiffeId, parseSpiffeId, type SpiffeId, sameSpiffeId } from './identity.ts';
+export type {
+  DeliverRoute,
+  HboneAuthority,
+  InboundDenial,
+  InboundPlan,
+  InboundRoute,
+  ServiceCandidate,
+} from './inbound-route.ts';
+export {
+  type Clause,
+  createMatch,
+  type InvalidValue,
+  type IpMatch,
+  type Match,
+  type Policy,
+  type PolicyAction,
+  type PolicyScope,
+  policyKey,
+  type Rule,
+  type ServiceAccountMatch,
+  type StringMatch,
+} from './policy.ts';
+export {
+  isReasonCode,
+  REASONS,
+  type Reason,
+  type ReasonCode,
+  type ResponseFlag,
+  reasonOf,
+  responseFlagOf,
+} from './reasons.ts';
+export type {
+  CompiledRouteInput,
+  Denial,
+  DenyRoute,
+  DialByName,
+  Hop,
+  HopGroup,
+  HopProtocol,
+  HopsRoute,
+  OutboundRoute,
+  PassthroughRoute,
+  Plan,
+} from './route.ts';
+export {
+  createService,
+  type Endpoint,
+  type HealthPolicy,
+  type IpFamilies,
+  type LoadBalancer,
+  type LoadBalancerMode,
+  type NetworkAddress,
+  type NetworkCidr,
+  type RoutingScope,
+  type Service,
+  type ServiceFields,
+  type ServiceSummary,
+  serviceKey,
+  summarizeService,
+  type Visibility,
+} from './service.ts';
+export { type Step, step } from './step.ts';
+export type { AddressOwner, MeshView, PodKey, ServiceEndpoint } from './view.ts';
+export {
+  type ApplicationTunnel,
+  createWorkload,
+  describeWorkload,
+  type HealthStatus,
+  type Locality,
+  type NetworkMode,
+  type PortMap,
+  summarizeWorkload,
+  type Workload,
+  type WorkloadFields,
+  type WorkloadProtocol,
+  type WorkloadSummary,
+  workloadIdentity,
+  workloadSpiffeText,
+} from './workload.ts';
