@@ -8,3 +8,7 @@ export {
   sandboxAbility,
 } from './sandbox.ts';
 export { requireSandbox, sandboxSkip } from './sandbox-skip.ts';
+export { applyRedirect, removeRedirect } from './redirect-apply.ts';
+export { renderRedirect, renderRedirectRemoval, routeCommands } from './redirect.ts';
+export { type CommandOptions, type CommandResult, mustRun, runCommand } from './run-command.ts';
+export { type Netns, type NodeNet, type PodNet, Topology } from './topology.ts';
