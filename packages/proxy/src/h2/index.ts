@@ -1,5 +1,6 @@
-// Public surface of the HTTP/2 codec: frames, HPACK. Pure code, bytes in and events out.
+// Public surface of the HTTP/2 codec: frames, HPACK, rules of HBONE headers. Pure code, bytes in and events out.
 
+export { FLOOD_KIND, FLOOD_LIMITS, FloodGuard, type FloodKind, type FloodLimit } from './flood-guard.ts';
 export {
   DEFAULT_FRAME_LIMITS,
   type FrameLimits,
@@ -29,6 +30,14 @@ export {
   writeWindowUpdate,
 } from './frames.ts';
 export { connectionFault, type H2Fault, type H2Reason, streamFault } from './h2-fault.ts';
+export { type ConnectRequest, writeConnectRequest, writeConnectResponse } from './header-blocks.ts';
+export {
+  type HeaderRuling,
+  type RequestHead,
+  RequestRules,
+  type ResponseHead,
+  ResponseRules,
+} from './header-rules.ts';
 export {
   type HeaderSink,
   HpackDecoder,
