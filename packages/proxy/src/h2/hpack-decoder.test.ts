@@ -163,3 +163,162 @@ describe('RFC 7541 appendix C', () => {
     });
   }
 });
+
+describe('a header block is a compression error with', () => {
+  const errors: [why: string, hex: string][] = [
+    ['index 0', '80'],
+    ['an index beyond the static table', 'be'],
+    ['a name index beyond the static table', '7e 0161'],
+    ['an index that overflows', 'ff ffffffff7f'],
+    ['an integer of 2^31', 'ff 81ffffff07'],
+    ['an integer with too many bytes of zero', '3f 808080808000'],
+    ['an integer cut short', 'ff 80'],
+    ['a name cut short', '40 05 6162'],
+    ['no value', '40 01 61'],
+    ['a value cut short', '40 01 61 05 62'],
+    ['a string of 2^31 - 1 bytes', '40 7f 80ffffff07 61'],
+    ['a size update over the announced size', '3f e2 1f'],
+    ['a size update after a field', '82 20'],
+    ['a Huffman string with EOS', '40 84 ffffffff 01 61'],
+    ['Huffman padding of zeros', '40 81 18 01 61'],
+    ['Huffman padding of eight ones', '40 82 1fff 01 61'],
+    ['a Huffman string of padding only, eight bits', '40 81 ff 01 61'],
+  ];
+  for (const [why, hex] of errors) {
+    test(why, () => {
+      const { fault } = decodeHex(newDecoder(), hex);
+      assert.equal(fault !== 0 && fault.kind, 'compression');
+    });
+  }
+});
+
+describe('table size', () => {
+  test('an entry larger than the table empties it and is still delivered', () => {
+    const decoder = newDecoder();
+    decodeHex(decoder, '3f 21 40 01 61 01 62');
+    assert.equal(tableSize(decoder), 34);
+    const { fields, fault } = decodeHex(decoder, `40 01 63 40 ${'64'.repeat(64)}`);
+    assert.equal(fault, 0);
+    assert.deepEqual(fields, [['c', 'd'.repeat(64)]]);
+    assert.equal(tableSize(decoder), 0);
+  });
+
+  test('a new entry may take its name from the entry it evicts', () => {
+    const decoder = newDecoder();
+    // Table of 64 bytes; 'name: 1' then 'name: 2...' naming it, which does not fit beside it.
+    decodeHex(decoder, '3f 21 40 04 6e616d65 01 31');
+    const { fields, fault } = decodeHex(decoder, `7e 1b ${'32'.repeat(27)}`);
+    assert.equal(fault, 0);
+    assert.deepEqual(fields, [['name', '2'.repeat(27)]]);
+    assert.deepEqual(decoder.exportState().entries, [['name', '2'.repeat(27)]]);
+  });
+
+  test('two updates at the start of a block take effect in turn', () => {
+    const decoder = newDecoder();
+    decodeHex(decoder, '40 01 61 01 62');
+    const { fault } = decodeHex(decoder, '20 3f e1 1f 82');
+    assert.equal(fault, 0);
+    assert.deepEqual(decoder.exportState().entries, []);
+    assert.equal(decoder.exportState().capacity, 4096);
+  });
+
+  test('the default size is allowed until our smaller one is acknowledged', () => {
+    const decoder = newDecoder(0);
+    assert.equal(decodeHex(decoder, '40 01 61 01 62').fault, 0);
+    decoder.settingsAcknowledged();
+    const { fault } = decodeHex(decoder, 'be');
+    assert.equal(fault !== 0 && fault.kind, 'compression');
+  });
+
+  test('after the acknowledgement a block starts with the smaller size', () => {
+    const decoder = newDecoder(0);
+    decodeHex(decoder, '40 01 61 01 62');
+    decoder.settingsAcknowledged();
+    assert.deepEqual(decodeHex(decoder, '20 88').fields, [[':status', '200']]);
+    assert.equal(tableSize(decoder), 0);
+    // Once is enough.
+    assert.equal(decodeHex(decoder, '88').fault, 0);
+    const { fault } = decodeHex(decoder, '21');
+    assert.equal(fault !== 0 && fault.kind, 'compression');
+  });
+
+  test('a larger announced size may be used', () => {
+    const decoder = newDecoder(65_536);
+    decoder.settingsAcknowledged();
+    assert.equal(decodeHex(decoder, '3f e1 ff 03').fault, 0);
+    assert.equal(decoder.exportState().capacity, 65_536);
+  });
+});
+
+describe('header list limit', () => {
+  test('is counted with 32 bytes a field, to the byte', () => {
+    // ':status: 200' counts 42.
+    assert.equal(decodeHex(newDecoder(4096, 42), '88').fault, 0);
+    const { fields, fault } = decodeHex(newDecoder(4096, 41), '88');
+    assert.equal(fault !== 0 && fault.kind, 'too_large');
+    assert.deepEqual(fields, []);
+  });
+
+  test('a block over it still updates the table, so the next block decodes', () => {
+    const decoder = newDecoder(4096, 50);
+    const { fields, fault } = decodeHex(decoder, `88 88 40 03 6b6579 05 76616c7565`);
+    assert.equal(fault !== 0 && fault.kind, 'too_large');
+    assert.deepEqual(fields, [[':status', '200']]);
+    assert.deepEqual(decodeHex(decoder, 'be').fields, [['key', 'value']]);
+  });
+
+  test('a compression error after it is still a compression error', () => {
+    const { fault } = decodeHex(newDecoder(4096, 10), '88 88 80');
+    assert.equal(fault !== 0 && fault.kind, 'compression');
+  });
+
+  test('a bomb of references to one large entry reaches the sink only up to the limit', () => {
+    const decoder = newDecoder(4096, 65_536);
+    const large = `40 01 61 7f d11e ${'62'.repeat(4048)}`;
+    let bytes = 0;
+    const block = Buffer.concat([Buffer.from(large.replaceAll(' ', ''), 'hex'), Buffer.alloc(60_000, 0xbe)]);
+    const fault = decoder.decode(block, 0, block.length, {
+      header(name, value) {
+        bytes += name.length + value.length + 32;
+      },
+    });
+    // 60 000 references stand for 245 MB.
+    assert.equal(fault !== 0 && fault.kind, 'too_large');
+    assert.ok(bytes > 0 && bytes <= 65_536);
+    assert.equal(decoder.exportState().entries.length, 1);
+  });
+});
+
+describe('hand-over', () => {
+  test('a decoder goes on from its exported state after every block', () => {
+    for (const vector of VECTORS) {
+      let decoder = newDecoder();
+      if (vector.capacity === 256) decodeHex(decoder, '3f e1 01');
+      for (const [i, block] of vector.blocks.entries()) {
+        decoder = HpackDecoder.fromState(structuredClone(decoder.exportState()), { maxHeaderListBytes: 65_536 });
+        assert.deepEqual(decodeHex(decoder, block).fields, vector.expected[i]);
+      }
+    }
+  });
+
+  test('an update that is due stays due', () => {
+    const options = { maxTableSize: 0, maxHeaderListBytes: 1000 };
+    const decoder = new HpackDecoder(options);
+    decoder.settingsAcknowledged();
+    const moved = HpackDecoder.fromState(decoder.exportState(), options);
+    const { fault } = decodeHex(moved, '88');
+    assert.equal(fault !== 0 && fault.kind, 'compression');
+  });
+
+  test('a state that no decoder can have is refused', () => {
+    const sound = newDecoder().exportState();
+    const options = { maxHeaderListBytes: 1000 };
+    const broken = [
+      { ...sound, limit: 1_000_000 },
+      { ...sound, capacity: 4097 },
+      { ...sound, capacity: -1 },
+      { ...sound, entries: [['a', 'b'.repeat(4096)] as const] },
+    ];
+    for (const state of broken) assert.throws(() => HpackDecoder.fromState(state, options), RangeError);
+  });
+});
