@@ -1,13 +1,13 @@
 // A live tunnel as plain data and file-descriptor numbers: what one worker (or, later, one process) hands to another.
 // Nothing here refers to an object of the old owner; after the hand-over the old owner holds nothing of the tunnel.
 import type { RecordState } from '@ambit/native';
-import type { FrameReaderState, HpackState } from './h2/index.ts';
+import type { FrameReaderState, HpackEncoderState, HpackState } from './h2/index.ts';
 
 /** One stream and the TCP connection it is spliced with. Byte arrays are owned by this value. */
 export interface FrozenStream {
   readonly id: number;
-  /** Descriptor of the pod's or application's TCP connection. */
-  readonly fd: number;
+  /** Descriptor of the pod's or application's TCP connection; undefined while the owner has not dialled yet. */
+  readonly fd: number | undefined;
   readonly phase: 'requested' | 'dialing' | 'open';
   readonly sendWindow: number;
   readonly receiveWindow: number;
@@ -31,18 +31,20 @@ export interface FrozenTunnel {
   /** TLS bytes sealed but not yet sent. */
   readonly unsent: Uint8Array;
   readonly reader: FrameReaderState;
-  readonly hpack: HpackState;
-  readonly peerSettings: {
-    readonly initialWindow: number;
-    readonly maxConcurrentStreams: number;
-    readonly headerTableSize: number;
-  };
+  readonly decoder: HpackState;
+  readonly encoder: HpackEncoderState;
+  readonly peerInitialWindow: number;
+  readonly peerMaxStreams: number;
+  readonly state: 'open' | 'draining';
   readonly sendWindow: number;
   readonly receiveWindow: number;
   readonly uncreditedBytes: number;
+  readonly withheldBytes: number;
   readonly nextStreamId: number;
   readonly highestPeerStreamId: number;
-  readonly goaway: 'none' | 'sent' | 'received' | 'both';
+  readonly goawaySent: 'no' | 'warned' | 'final';
+  readonly goawayReceived: boolean;
+  readonly streamsOpened: number;
   readonly streams: readonly FrozenStream[];
   /** The owner's facts about the tunnel (pod uid, pool key, identities, TLS parameters); plain data. */
   readonly context: unknown;

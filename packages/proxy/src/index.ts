@@ -1,2 +1,23 @@
 export type { ConnectionRecord, RecordPeer, RecordTls } from './connection-record.ts';
+export { dialReason, errnoText } from './dial-failure.ts';
+export { Engine } from './engine.ts';
 export type { FrozenStream, FrozenTunnel } from './frozen.ts';
+export type { ConnectRequest, RequestHead } from './h2/index.ts';
+export { H2_ERROR } from './h2/index.ts';
+export {
+  HbonePool,
+  type PoolDeps,
+  PooledTunnel,
+  poolKey,
+  type PoolSettings,
+  type PoolTarget,
+  type PoolWaiter,
+  refusePeer,
+  type TunnelPeer,
+} from './hbone-pool.ts';
+export { MemoryBudget } from './memory-budget.ts';
+export { PlainSplice, type SpliceOwner } from './plain-splice.ts';
+export { type HandshakeLimits, type HandshakeOwner, type SecuredSocket, SecureHandshake } from './secure-handshake.ts';
+export { type Timer, Timers } from './timers.ts';
+export { Tunnel, type TunnelEvents, type TunnelSettings } from './tunnel.ts';
+export { failed, type StreamEnd, type StreamOwner, TunnelStream } from './tunnel-stream.ts';

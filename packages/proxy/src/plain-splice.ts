@@ -1,0 +1,213 @@
+// Copies between two plain TCP connections of a pod: what passthrough traffic and plaintext inbound need. Same promises
+// as TunnelStream: order, half-close in each direction alone, reset on either side resets the other, memory bounded
+// by the budget (a direction is not read while its last bytes are not taken).
+import {
+  closeWithReset,
+  Errno,
+  EventMask,
+  type EventHandler,
+  type Fd,
+  recv,
+  type Registration,
+  send,
+  shutdownWrite,
+  socketError,
+} from '@ambit/native';
+import { dialReason, errnoText } from './dial-failure.ts';
+import type { Engine, Pumpable } from './engine.ts';
+import { RECEIVE_BYTES } from './engine.ts';
+import { PendingBytes } from './pending-bytes.ts';
+import { failed, type StreamEnd } from './tunnel-stream.ts';
+
+export interface SpliceOwner {
+  /** The upstream connect finished: 0 or errno. On 0 copying has begun. */
+  onUpstreamDialed(errno: number): void;
+  /** Both connections are gone. */
+  onSpliceClosed(end: StreamEnd): void;
+}
+
+/** A read that fills this much makes a direction bulk: it then runs after interactive work. */
+const INTERACTIVE_BYTES = 32 * 1024;
+
+class Side implements EventHandler, Pumpable {
+  queued = false;
+  isBulk = false;
+  readonly fd: Fd;
+  readonly splice: PlainSplice;
+  registration: Registration | undefined;
+  readable = false;
+  writable: boolean;
+  hungUp = false;
+  ended = false;
+  /** Bytes for this side that its socket has not taken. */
+  pending: PendingBytes | undefined;
+  /** Bytes this side's socket took. */
+  written = 0;
+
+  constructor(splice: PlainSplice, fd: Fd, writable: boolean) {
+    this.splice = splice;
+    this.fd = fd;
+    this.writable = writable;
+  }
+
+  onEvents(mask: number): void {
+    this.splice.onSideEvents(this, mask);
+  }
+
+  pump(): void {
+    this.splice.pumpSide(this);
+  }
+}
+
+export class PlainSplice {
+  readonly #engine: Engine;
+  readonly #owner: SpliceOwner;
+  readonly #client: Side;
+  readonly #upstream: Side;
+  #phase: 'dialing' | 'open' | 'closed' = 'dialing';
+
+  /** Takes over both descriptors; `upstream` has a connect under way. */
+  constructor(engine: Engine, client: Fd, upstream: Fd, owner: SpliceOwner) {
+    this.#engine = engine;
+    this.#owner = owner;
+    this.#client = new Side(this, client, true);
+    this.#upstream = new Side(this, upstream, false);
+    this.#client.registration = engine.reactor.add(client, this.#client);
+    this.#upstream.registration = engine.reactor.add(upstream, this.#upstream);
+  }
+
+  get bytesToUpstream(): number {
+    return this.#upstream.written;
+  }
+
+  get bytesToClient(): number {
+    return this.#client.written;
+  }
+
+  get isClosed(): boolean {
+    return this.#phase === 'closed';
+  }
+
+  /** Resets both connections. */
+  abort(end: StreamEnd): void {
+    this.#close('reset', end);
+  }
+
+  onSideEvents(side: Side, mask: number): void {
+    if (this.#phase === 'closed') return;
+    if (this.#phase === 'dialing' && side === this.#upstream) {
+      if ((mask & (EventMask.OUT | EventMask.ERR | EventMask.HUP)) === 0) return;
+      const errno = socketError(side.fd);
+      if (errno === 0) {
+        this.#phase = 'open';
+        side.writable = true;
+        if (this.#client.readable) this.#engine.enqueue(this.#client);
+      }
+      this.#owner.onUpstreamDialed(errno);
+      if (errno !== 0 || this.isClosed) return;
+    }
+    if ((mask & EventMask.ERR) !== 0) {
+      this.#fail(socketError(side.fd));
+      return;
+    }
+    if ((mask & (EventMask.RDHUP | EventMask.HUP)) !== 0) side.hungUp = true;
+    if ((mask & (EventMask.IN | EventMask.RDHUP | EventMask.HUP)) !== 0) {
+      side.readable = true;
+      if (this.#phase === 'open') this.#engine.enqueue(side);
+    }
+    if ((mask & EventMask.OUT) !== 0) {
+      side.writable = true;
+      if (this.#phase === 'open') this.#drain(side);
+    }
+  }
+
+  pumpSide(from: Side): void {
+    if (this.#phase !== 'open' || !from.readable || from.ended) return;
+    const to = this.#otherOf(from);
+    if (to.pending !== undefined) return; // `#drain` resumes
+    const slab = this.#engine.receive;
+    const read = recv(from.fd, slab, 0, RECEIVE_BYTES);
+    if (read < 0) {
+      if (read === -Errno.EAGAIN) from.readable = false;
+      else this.#fail(-read);
+      return;
+    }
+    if (read === 0) {
+      from.ended = true;
+      shutdownWrite(to.fd);
+      this.#finishIfDone();
+      return;
+    }
+    from.isBulk = read > INTERACTIVE_BYTES;
+    const sent = to.writable ? send(to.fd, slab, 0, read) : -Errno.EAGAIN;
+    if (sent < 0 && sent !== -Errno.EAGAIN) {
+      this.#fail(-sent);
+      return;
+    }
+    const taken = Math.max(0, sent);
+    to.written += taken;
+    if (taken < read) {
+      to.writable = false;
+      to.pending = new PendingBytes(this.#engine.budget);
+      if (!to.pending.append(slab.bytes, taken, read)) {
+        this.abort(failed('limit.memory', 'memory budget of the proxy is spent'));
+        return;
+      }
+    }
+    if (read < RECEIVE_BYTES && !from.hungUp) from.readable = false;
+    else if (to.pending === undefined) this.#engine.enqueue(from);
+  }
+
+  #drain(to: Side): void {
+    const from = this.#otherOf(to);
+    const pending = to.pending;
+    if (pending === undefined) return;
+    while (pending.bytes > 0) {
+      const before = pending.bytes;
+      const written = pending.writeTo(to.fd, this.#engine.iov);
+      if (written < 0) {
+        if (written === -Errno.EAGAIN) to.writable = false;
+        else this.#fail(-written);
+        return;
+      }
+      to.written += written;
+      if (written < before) {
+        to.writable = false;
+        return;
+      }
+    }
+    to.pending = undefined;
+    if (from.readable) this.#engine.enqueue(from);
+  }
+
+  #otherOf(side: Side): Side {
+    return side === this.#client ? this.#upstream : this.#client;
+  }
+
+  #finishIfDone(): void {
+    if (this.#client.ended && this.#upstream.ended) this.#close('close', { kind: 'finished' });
+  }
+
+  #fail(errno: number): void {
+    const reset = errno === 0 || errno === Errno.ECONNRESET || errno === Errno.EPIPE;
+    this.abort(
+      failed(
+        reset ? 'peer.reset' : dialReason(errno),
+        `io error: ${errnoText(errno === 0 ? Errno.ECONNRESET : errno)}`,
+      ),
+    );
+  }
+
+  #close(how: 'close' | 'reset', end: StreamEnd): void {
+    if (this.#phase === 'closed') return;
+    this.#phase = 'closed';
+    for (const side of [this.#client, this.#upstream]) {
+      if (how === 'reset') closeWithReset(side.fd);
+      else side.fd.close();
+      if (side.registration !== undefined) this.#engine.reactor.remove(side.registration);
+      side.registration = undefined;
+      side.pending?.release();
+    }
+    this.#owner.onSpliceClosed(end);
+  }
+}

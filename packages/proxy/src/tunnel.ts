@@ -1,0 +1,944 @@
+// One HBONE tunnel after its TLS handshake: an HTTP/2 connection of either role that carries only CONNECT streams
+// (spec: RFC 9113; hbone.md). It reads records, decrypts in place, dispatches frames, keeps both flow-control windows of
+// the connection, answers SETTINGS and PING, keeps the peer alive, drains with GOAWAY, and fails as a whole. What a
+// request means is its owner's business (`TunnelEvents`); copying bytes is TunnelStream's.
+//
+// One file although long: connection-level protocol state is one state machine. Life:
+//   open --GOAWAY sent or received--> draining --last stream gone--> closed;   open|draining --any fault--> closed.
+// Memory: at most one partial record and one header block, plus what streams hold under the memory budget.
+import { STATUS_CODES } from 'node:http';
+import {
+  Alert,
+  AlertLevel,
+  alertName,
+  alertOf,
+  Errno,
+  errnoName,
+  EventMask,
+  type EventHandler,
+  Fd,
+  faultName,
+  importRecordLayer,
+  MAX_RECORD_BYTES,
+  RECORD_HEADER_BYTES,
+  type RecordFault,
+  type RecordLayer,
+  recv,
+  type Registration,
+} from '@ambit/native';
+import type { ReasonCode } from '@ambit/mesh';
+import type { Delivery } from './delivery.ts';
+import { CARRY_BYTES, type Engine, type Flushable, type Pumpable, RECEIVE_BYTES } from './engine.ts';
+import {
+  type ConnectRequest,
+  connectionFault,
+  DEFAULT_FRAME_LIMITS,
+  DEFAULT_WINDOW_SIZE,
+  FLOOD_KIND,
+  FloodGuard,
+  type FloodKind,
+  FRAME_FLAG,
+  FRAME_HEADER_BYTES,
+  FRAME_TYPE,
+  FrameReader,
+  type FrameSink,
+  H2_ERROR,
+  type H2Fault,
+  HpackDecoder,
+  HpackEncoder,
+  MAX_WINDOW_SIZE,
+  type RequestHead,
+  RequestRules,
+  ResponseRules,
+  SETTING,
+  type Setting,
+  writeConnectRequest,
+  writeConnectResponse,
+  writeFrameHeader,
+  writeGoaway,
+  writePing,
+  writeRstStream,
+  writeSettings,
+  writeSettingsAck,
+  writeWindowUpdate,
+} from './h2/index.ts';
+import type { FrozenTunnel } from './frozen.ts';
+import { TunnelOutput } from './tunnel-output.ts';
+import type { Timer } from './timers.ts';
+import { failed, type StreamEnd, type StreamOwner, TunnelStream } from './tunnel-stream.ts';
+
+/** What both roles agree on; resolved once per process from the configuration. */
+export interface TunnelSettings {
+  /** Receive window of each stream, bytes. */
+  readonly streamWindowBytes: number;
+  /** Receive window of the connection, bytes. */
+  readonly connectionWindowBytes: number;
+  /** Largest DATA frame accepted, bytes. */
+  readonly maxFrameBytes: number;
+  /** Largest header list accepted, bytes as RFC 9113 section 6.5.2 counts them. */
+  readonly maxHeaderListBytes: number;
+  /** Streams a peer may have open at a time (server role). */
+  readonly maxConcurrentStreams: number;
+  /** A tunnel that received nothing for this long is asked with a PING. */
+  readonly pingIntervalMs: number;
+  /** A PING that is not answered within this time ends the tunnel. */
+  readonly pingTimeoutMs: number;
+}
+
+/** Whoever owns the tunnel: the pool (client role) or the inbound server. */
+export interface TunnelEvents {
+  /** Server role: a well-formed CONNECT arrived. The owner answers on the stream, now or later. */
+  onRequest(stream: TunnelStream, request: RequestHead): void;
+  /** Server role: a request that is not a usable CONNECT; `status` was sent already. */
+  onBadRequest(tunnel: Tunnel, status: number, reason: ReasonCode, error: string): void;
+  /** The peer's stream limit became known or changed, or a stream ended: there may be room for another. */
+  onCapacity(tunnel: Tunnel): void;
+  /** No new stream may be opened on it any more (GOAWAY in either direction). */
+  onDraining(tunnel: Tunnel): void;
+  /** It is gone, and all its streams before it. `reason` is undefined for an orderly end. */
+  onClosed(tunnel: Tunnel, reason: ReasonCode | undefined, error: string): void;
+}
+
+/** Until the peer's SETTINGS arrive a client assumes this many streams (what upstream assumes). */
+const ASSUMED_PEER_STREAMS = 100;
+/** A turn reads a tunnel at most this often before others have their say. */
+const READS_PER_PUMP = 2;
+const CREDIT_SHARE = 4;
+const PREFACE = Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n', 'latin1');
+const DRAIN_PING = Buffer.from('ambitend', 'latin1');
+const ALIVE_PING = Buffer.from('ambitpng', 'latin1');
+const NO_BYTES = new Uint8Array(0);
+/** Room for one encoded header block of ours: authority, baggage and forwarded are each bounded far below. */
+const MAX_BLOCK_BYTES = 8 * 1024;
+
+// Tunnels are read and written one at a time, so one block buffer and one set of header rules serve all of a worker.
+const block = Buffer.allocUnsafe(MAX_BLOCK_BYTES);
+const requestRules = new RequestRules();
+const responseRules = new ResponseRules();
+
+/** Status and phrase as upstream's log has them. */
+function statusText(status: number): string {
+  const phrase = STATUS_CODES[status];
+  return phrase === undefined ? String(status) : `${status} ${phrase}`;
+}
+
+/** Owner of a stream between its creation and the owner's decision; nothing can happen to it in between. */
+const UNOWNED: StreamOwner = {
+  onResponse() {},
+  onDialed() {},
+  onClosed() {},
+  freeze: () => undefined,
+};
+
+export class Tunnel implements EventHandler, Pumpable, Flushable, FrameSink {
+  readonly engine: Engine;
+  readonly role: 'client' | 'server';
+  readonly settings: TunnelSettings;
+  readonly output: TunnelOutput;
+  readonly streams = new Map<number, TunnelStream>();
+  events: TunnelEvents;
+  queued = false;
+  dirty = false;
+  readonly isBulk = false;
+  state: 'open' | 'draining' | 'closed' = 'open';
+  /** What the peer lets us send on the whole connection. */
+  sendWindow = DEFAULT_WINDOW_SIZE;
+  peerInitialWindow = DEFAULT_WINDOW_SIZE;
+  peerMaxStreams = ASSUMED_PEER_STREAMS;
+  /** Streams ever opened on it, for statistics and for telling a stale tunnel from a new one. */
+  streamsOpened = 0;
+  /** When its last stream ended, or when it was made; monotonic milliseconds. */
+  lastUsedMs: number;
+
+  readonly #fd: Fd;
+  readonly #records: RecordLayer;
+  readonly #reader: FrameReader;
+  readonly #decoder: HpackDecoder;
+  readonly #encoder: HpackEncoder;
+  readonly #guard: FloodGuard;
+  readonly #delivery: Delivery;
+  #registration: Registration | undefined;
+  #readable = true;
+  #hungUp = false;
+  #carry: Uint8Array = NO_BYTES;
+  #receiveWindow: number;
+  #uncredited = 0;
+  /** Received bytes whose connection window is withheld because memory is tight; see MemoryBudget. */
+  #withheld = 0;
+  #nextStreamId = 1;
+  #highestPeerStream = 0;
+  #goawaySent: 'no' | 'warned' | 'final' = 'no';
+  #goawayReceived = false;
+  /** The stream whose DATA frame is being read; undefined when it is one we have forgotten. */
+  #current: TunnelStream | undefined;
+  #currentUnused = 0;
+  #waiting: TunnelStream[] = [];
+  #lastReceivedMs: number;
+  #pingSentMs = 0;
+  #timer: Timer | undefined;
+
+  /** Takes over `fd` and `records` right after the handshake. Call `start` to send the preface. */
+  constructor(
+    engine: Engine,
+    role: 'client' | 'server',
+    fd: Fd,
+    records: RecordLayer,
+    settings: TunnelSettings,
+    events: TunnelEvents,
+    resume?: FrozenTunnel,
+  ) {
+    this.engine = engine;
+    this.role = role;
+    this.settings = settings;
+    this.events = events;
+    this.#fd = fd;
+    this.#records = records;
+    this.output = new TunnelOutput(engine, records, fd);
+    this.#delivery = engine.delivery;
+    const limits = { ...DEFAULT_FRAME_LIMITS, maxFrameSize: settings.maxFrameBytes };
+    const hpack = { maxHeaderListBytes: settings.maxHeaderListBytes };
+    if (resume === undefined) {
+      this.#reader = new FrameReader(role, limits, this);
+      this.#decoder = new HpackDecoder(hpack);
+      this.#encoder = new HpackEncoder();
+    } else {
+      this.#reader = FrameReader.fromState(role, limits, this, resume.reader);
+      this.#decoder = HpackDecoder.fromState(resume.decoder, hpack);
+      this.#encoder = HpackEncoder.fromState(resume.encoder);
+    }
+    this.#guard = new FloodGuard(engine.nowMs);
+    this.#receiveWindow = settings.connectionWindowBytes;
+    this.#lastReceivedMs = engine.nowMs;
+    this.lastUsedMs = engine.nowMs;
+  }
+
+  /** Sends preface, SETTINGS and the connection's window, and starts reading. */
+  start(): void {
+    const { settings, role } = this;
+    const list: Setting[] = [
+      { id: SETTING.INITIAL_WINDOW_SIZE, value: settings.streamWindowBytes },
+      { id: SETTING.MAX_FRAME_SIZE, value: settings.maxFrameBytes },
+      { id: SETTING.MAX_HEADER_LIST_SIZE, value: settings.maxHeaderListBytes },
+      role === 'client'
+        ? { id: SETTING.ENABLE_PUSH, value: 0 }
+        : { id: SETTING.MAX_CONCURRENT_STREAMS, value: settings.maxConcurrentStreams },
+    ];
+    if (role === 'client') {
+      const at = this.output.reserve(PREFACE.length);
+      if (at >= 0) PREFACE.copy(this.output.buffer, at);
+    }
+    const at = this.output.reserve(FRAME_HEADER_BYTES + 6 * list.length);
+    if (at >= 0) writeSettings(this.output.buffer, at, list);
+    const extra = settings.connectionWindowBytes - DEFAULT_WINDOW_SIZE;
+    if (extra > 0) this.sendWindowUpdate(0, extra);
+    this.engine.markDirty(this);
+    this.#listen();
+  }
+
+  #listen(): void {
+    this.#registration = this.engine.reactor.add(this.#fd, this);
+    this.#timer = this.engine.timers.at(this.engine.nowMs + this.settings.pingIntervalMs, () => this.#keepAlive());
+  }
+
+  // ---- for owners -------------------------------------------------------------------------------------------------
+
+  /** Whether another stream may be opened now (client role). */
+  get hasCapacity(): boolean {
+    return this.state === 'open' && this.streams.size < this.peerMaxStreams && this.#nextStreamId <= MAX_WINDOW_SIZE;
+  }
+
+  /** Client role: sends CONNECT. The answer comes through the owner. Check `hasCapacity` first. */
+  openStream(owner: StreamOwner, request: ConnectRequest): TunnelStream {
+    const id = this.#nextStreamId;
+    this.#nextStreamId += 2;
+    const stream = new TunnelStream(this, id, owner);
+    this.streams.set(id, stream);
+    this.streamsOpened++;
+    this.#sendHeaders(id, writeConnectRequest(this.#encoder, block, 0, request), false);
+    return stream;
+  }
+
+  /** Server role: answers 200; the stream copies from now on. */
+  accept(stream: TunnelStream, baggage: string | undefined): void {
+    this.#sendHeaders(stream.id, writeConnectResponse(this.#encoder, block, 0, 200, baggage), false);
+    stream.open();
+  }
+
+  /** Server role: answers with a final status and ends the stream. */
+  refuse(stream: TunnelStream, status: number, end: StreamEnd): void {
+    this.#sendHeaders(stream.id, writeConnectResponse(this.#encoder, block, 0, status, undefined), true);
+    stream.closeRefused(end);
+  }
+
+  /** Graceful end: no new streams, the peer is told, running streams continue; closes after the last. */
+  drain(): void {
+    if (this.state !== 'open') return;
+    this.state = 'draining';
+    if (this.role === 'server' && this.#goawaySent === 'no') {
+      // First a warning that refuses nothing, then, one round trip later, the number of the last stream accepted:
+      // requests that are under way meanwhile are not lost (RFC 9113 section 6.8).
+      this.#goawaySent = 'warned';
+      this.#sendGoaway(MAX_WINDOW_SIZE, H2_ERROR.NO_ERROR, '');
+      this.#sendPing(DRAIN_PING, 0, false);
+    }
+    this.events.onDraining(this);
+    this.#closeIfDrained();
+  }
+
+  /** Ends at once: every stream fails with this reason, and the peer learns it by GOAWAY and alert. */
+  destroy(
+    reason: ReasonCode | undefined,
+    error: string,
+    code: number = H2_ERROR.NO_ERROR,
+    alert: number = Alert.close_notify,
+  ): void {
+    if (this.state === 'closed') return;
+    this.#sendGoaway(this.#highestPeerStream, code, '');
+    this.output.queueAlert(alert === Alert.close_notify ? AlertLevel.warning : AlertLevel.fatal, alert);
+    this.output.flush();
+    this.#close(reason, error);
+  }
+
+  /**
+   * Takes the live tunnel out of this worker as plain data. Nothing is sent or received in between, so the peer cannot
+   * tell. This object is closed afterwards; `events` hears nothing.
+   * @throws tls.not_exportable when records are OpenSSL's
+   */
+  freeze(context: unknown): FrozenTunnel {
+    if (this.state === 'closed') throw new Error('invariant: a closed tunnel cannot be frozen');
+    const unsent = this.output.takeUnsent();
+    const frozen: FrozenTunnel = {
+      role: this.role,
+      records: this.#records.exportState(),
+      unopened: this.#carry,
+      unsent,
+      reader: this.#reader.exportState(),
+      decoder: this.#decoder.exportState(),
+      encoder: this.#encoder.exportState(),
+      peerInitialWindow: this.peerInitialWindow,
+      peerMaxStreams: this.peerMaxStreams,
+      state: this.state,
+      sendWindow: this.sendWindow,
+      receiveWindow: this.#receiveWindow,
+      uncreditedBytes: this.#uncredited,
+      withheldBytes: this.#withheld,
+      nextStreamId: this.#nextStreamId,
+      highestPeerStreamId: this.#highestPeerStream,
+      goawaySent: this.#goawaySent,
+      goawayReceived: this.#goawayReceived,
+      streamsOpened: this.streamsOpened,
+      streams: [...this.streams.values()].map(stream => stream.freeze()),
+      context,
+      fd: this.#release(),
+    };
+    this.streams.clear();
+    return frozen;
+  }
+
+  /** Continues a frozen tunnel in this worker. `ownerOf` makes the owner of each stream from its context. */
+  static thaw(
+    engine: Engine,
+    frozen: FrozenTunnel,
+    settings: TunnelSettings,
+    events: TunnelEvents,
+    ownerOf: (stream: TunnelStream, context: unknown) => StreamOwner,
+  ): Tunnel {
+    const records = importRecordLayer(frozen.records);
+    const tunnel = new Tunnel(engine, frozen.role, new Fd(frozen.fd), records, settings, events, frozen);
+    tunnel.#carry = frozen.unopened;
+    tunnel.peerInitialWindow = frozen.peerInitialWindow;
+    tunnel.peerMaxStreams = frozen.peerMaxStreams;
+    tunnel.state = frozen.state;
+    tunnel.sendWindow = frozen.sendWindow;
+    tunnel.#receiveWindow = frozen.receiveWindow;
+    tunnel.#uncredited = frozen.uncreditedBytes;
+    tunnel.#withheld = frozen.withheldBytes;
+    tunnel.#nextStreamId = frozen.nextStreamId;
+    tunnel.#highestPeerStream = frozen.highestPeerStreamId;
+    tunnel.#goawaySent = frozen.goawaySent;
+    tunnel.#goawayReceived = frozen.goawayReceived;
+    tunnel.streamsOpened = frozen.streamsOpened;
+    tunnel.output.restoreUnsent(frozen.unsent);
+    if (frozen.unsent.length > 0) engine.markDirty(tunnel);
+    for (const each of frozen.streams) {
+      const stream = new TunnelStream(tunnel, each.id, UNOWNED);
+      tunnel.streams.set(each.id, stream);
+      stream.thaw(each);
+      stream.owner = ownerOf(stream, each.context);
+    }
+    tunnel.#listen();
+    return tunnel;
+  }
+
+  // ---- for streams ------------------------------------------------------------------------------------------------
+
+  sendEndStream(id: number): void {
+    this.#sendFrame(id, FRAME_TYPE.DATA, FRAME_FLAG.END_STREAM, 0);
+  }
+
+  sendReset(id: number, code: number): void {
+    const at = this.output.reserve(FRAME_HEADER_BYTES + 4);
+    if (at >= 0) writeRstStream(this.output.buffer, at, id, code);
+    this.engine.markDirty(this);
+  }
+
+  sendWindowUpdate(id: number, increment: number): void {
+    const at = this.output.reserve(FRAME_HEADER_BYTES + 4);
+    if (at >= 0) writeWindowUpdate(this.output.buffer, at, id, increment);
+    this.engine.markDirty(this);
+  }
+
+  /** A stream sent `bytes` of DATA. */
+  noteSent(bytes: number): void {
+    this.sendWindow -= bytes;
+    this.#guard.creditSent(bytes);
+    this.engine.markDirty(this);
+  }
+
+  /** The stream wants to send but the output is full or the connection's window is used up. */
+  awaitRoom(stream: TunnelStream): void {
+    if (stream.isWaiting) return;
+    stream.isWaiting = true;
+    this.#waiting.push(stream);
+  }
+
+  /** The kernel of a TCP side took bytes, or they were dropped with their stream. */
+  onBytesTaken(bytes: number): void {
+    if (this.#withheld === 0 || bytes === 0) return;
+    const credit = Math.min(bytes, this.#withheld);
+    this.#withheld -= credit;
+    this.#creditConnection(credit);
+  }
+
+  forget(stream: TunnelStream): void {
+    if (!this.streams.delete(stream.id)) return;
+    this.lastUsedMs = this.engine.nowMs;
+    if (this.state === 'closed') return;
+    this.events.onCapacity(this);
+    this.#closeIfDrained();
+  }
+
+  // ---- reactor ----------------------------------------------------------------------------------------------------
+
+  onEvents(mask: number): void {
+    if (this.state === 'closed') return;
+    if ((mask & (EventMask.RDHUP | EventMask.HUP | EventMask.ERR)) !== 0) this.#hungUp = true;
+    if ((mask & (EventMask.IN | EventMask.RDHUP | EventMask.HUP | EventMask.ERR)) !== 0) {
+      this.#readable = true;
+      this.engine.enqueue(this);
+    }
+    if ((mask & EventMask.OUT) !== 0 && !this.output.isWritable) {
+      this.output.isWritable = true;
+      this.engine.markDirty(this);
+    }
+  }
+
+  flush(): void {
+    if (this.state === 'closed') return;
+    const errno = this.output.flush();
+    if (errno !== 0) {
+      this.#close('peer.reset', `io error: ${errnoName(errno)}`);
+      return;
+    }
+    if (this.output.broken !== undefined) {
+      const overflow = this.output.broken === 'overflow';
+      this.#close(
+        overflow ? 'hbone.flood' : 'tls.bad_record',
+        overflow ? 'the peer does not read what it makes us answer' : 'TLS keys are used up and could not be updated',
+      );
+      return;
+    }
+    this.#wakeWaiting();
+  }
+
+  pump(): void {
+    if (this.state === 'closed') return;
+    for (let reads = 0; reads < READS_PER_PUMP && this.#readable; reads++) {
+      if (!this.#readOnce()) return;
+    }
+    if (this.#readable) this.engine.enqueue(this);
+  }
+
+  // ---- receiving --------------------------------------------------------------------------------------------------
+
+  /** False when the tunnel ended. */
+  #readOnce(): boolean {
+    const slab = this.engine.receive;
+    const received = recv(this.#fd, slab, CARRY_BYTES, RECEIVE_BYTES);
+    if (received < 0) {
+      if (received === -Errno.EAGAIN) {
+        this.#readable = false;
+        return true;
+      }
+      this.#close('peer.reset', `io error: ${errnoName(-received)}`);
+      return false;
+    }
+    if (received === 0) {
+      // Without close_notify a cut cannot be told from an end (RFC 8446 section 6.1), so unfinished streams fail.
+      this.#close(this.streams.size > 0 ? 'peer.eof_early' : undefined, 'connection closed by the peer without notice');
+      return false;
+    }
+    this.#lastReceivedMs = this.engine.nowMs;
+    const start = CARRY_BYTES - this.#carry.length;
+    if (this.#carry.length > 0) {
+      slab.bytes.set(this.#carry, start);
+      this.#carry = NO_BYTES;
+    }
+    const end = CARRY_BYTES + received;
+    const stopped = this.#readRecords(start, end);
+    if (stopped < 0) return false;
+    this.#delivery.flush();
+    if (this.#isClosed()) return false;
+    if (stopped < end) this.#carry = Uint8Array.prototype.slice.call(slab.bytes, stopped, end);
+    if (this.#records.wantsOutput) this.engine.markDirty(this);
+    if (received < RECEIVE_BYTES && !this.#hungUp) this.#readable = false;
+    return true;
+  }
+
+  /** Opens whole records from `start`; returns where the first incomplete one begins, or -1 when the tunnel ended. */
+  #readRecords(start: number, end: number): number {
+    const slab = this.engine.receive;
+    const bytes = slab.bytes;
+    let at = start;
+    while (end - at >= RECORD_HEADER_BYTES) {
+      const length = RECORD_HEADER_BYTES + (((bytes[at + 3] ?? 0) << 8) | (bytes[at + 4] ?? 0));
+      if (length <= MAX_RECORD_BYTES && end - at < length) break;
+      // An overlong record is given to the layer as far as it has come: it refuses it by its header.
+      const content = this.#records.open(slab, at, Math.min(length, end - at));
+      if (content < 0) {
+        this.#refuseRecord(content);
+        return -1;
+      }
+      switch (this.#records.opened) {
+        case 'data': {
+          const fault = this.#reader.push(bytes, at + RECORD_HEADER_BYTES, at + RECORD_HEADER_BYTES + content);
+          if (fault !== undefined) {
+            this.#fail(fault);
+            return -1;
+          }
+          break;
+        }
+        case 'close_notify':
+          this.#delivery.flush();
+          if (!this.#isClosed()) {
+            this.#close(this.streams.size > 0 ? 'peer.eof_early' : undefined, 'connection closed by the peer');
+          }
+          return -1;
+        case 'alert':
+          this.#delivery.flush();
+          this.#close('tls.alert', `received TLS alert: ${alertName(this.#records.alertDescription)}`);
+          return -1;
+        case 'control':
+          break;
+      }
+      if (this.#isClosed()) return -1;
+      at += length;
+    }
+    return at;
+  }
+
+  #refuseRecord(result: number): void {
+    this.#delivery.flush();
+    if (this.#isClosed()) return;
+    const fault = -result as RecordFault;
+    this.destroy('tls.bad_record', `bad TLS record: ${faultName(fault)}`, H2_ERROR.NO_ERROR, alertOf(fault));
+  }
+
+  #fail(fault: H2Fault): void {
+    this.#delivery.flush();
+    if (!this.#isClosed()) this.destroy(fault.reason, `h2 failed: ${fault.message}`, fault.code);
+  }
+
+  // A method, because the compiler would otherwise conclude from an earlier check that the state cannot have changed.
+  #isClosed(): boolean {
+    return this.state === 'closed';
+  }
+
+  #note(kind: FloodKind): void {
+    if (this.#guard.note(kind, this.engine.nowMs)) return;
+    this.#reader.fail(
+      connectionFault(H2_ERROR.ENHANCE_YOUR_CALM, 'the peer sends too many control frames', 'hbone.flood'),
+    );
+  }
+
+  // ---- frames (FrameSink) -----------------------------------------------------------------------------------------
+
+  onDataFrame(streamId: number, flowLength: number, endStream: boolean): void {
+    this.#current = this.streams.get(streamId);
+    if (flowLength === 0) {
+      if (!endStream) this.#note(FLOOD_KIND.EMPTY_DATA);
+      return;
+    }
+    this.#receiveWindow -= flowLength;
+    if (this.#receiveWindow < 0) {
+      this.#reader.fail(
+        connectionFault(H2_ERROR.FLOW_CONTROL_ERROR, 'connection window exceeded', 'hbone.flow_control'),
+      );
+      return;
+    }
+    const stream = this.#current;
+    if (stream === undefined) {
+      if (this.#isIdleStream(streamId)) {
+        this.#reader.fail(connectionFault(H2_ERROR.PROTOCOL_ERROR, 'DATA on an idle stream'));
+        return;
+      }
+      this.#creditConnection(flowLength);
+      return;
+    }
+    stream.receiveWindow -= flowLength;
+    if (stream.receiveWindow < 0) {
+      this.#current = undefined;
+      this.#creditConnection(flowLength);
+      stream.abort(H2_ERROR.FLOW_CONTROL_ERROR, failed('hbone.flow_control', 'the peer exceeded its stream window'));
+      return;
+    }
+    this.#currentUnused = flowLength;
+    // Window of the connection is given back on receipt, so that a stuck stream blocks nobody, unless memory is tight.
+    if (this.engine.budget.isTight) this.#withheld += flowLength;
+    else this.#creditConnection(flowLength);
+  }
+
+  onData(_id: number, _buffer: Buffer, start: number, end: number, frameRemaining: number, endStream: boolean): void {
+    const stream = this.#current;
+    if (stream === undefined) return;
+    if (end > start) {
+      this.#currentUnused -= end - start;
+      this.#delivery.add(stream, start, end);
+    }
+    if (frameRemaining > 0) return;
+    if (this.#currentUnused > 0) {
+      // Padding: nobody will take it, so its window is given back now.
+      stream.creditUnused(this.#currentUnused);
+      this.onBytesTaken(this.#currentUnused);
+      this.#currentUnused = 0;
+    }
+    if (endStream) {
+      this.#delivery.flush();
+      stream.onRemoteEnd();
+    }
+  }
+
+  onHeaders(streamId: number, buffer: Buffer, start: number, end: number, endStream: boolean): void {
+    const rules = this.role === 'server' ? requestRules : responseRules;
+    rules.reset();
+    const fault = this.#decoder.decode(buffer, start, end, rules);
+    if (fault !== 0 && fault.kind === 'compression') {
+      this.#reader.fail(connectionFault(H2_ERROR.COMPRESSION_ERROR, fault.message));
+      return;
+    }
+    const tooLarge = fault !== 0;
+    if (this.role === 'server') this.#onRequestHeaders(streamId, tooLarge, endStream);
+    else this.#onResponseHeaders(streamId, tooLarge, endStream);
+  }
+
+  onPriority(_streamId: number): void {
+    this.#note(FLOOD_KIND.PRIORITY);
+  }
+
+  onRstStream(streamId: number, code: number): void {
+    this.#note(FLOOD_KIND.RST_STREAM);
+    const stream = this.streams.get(streamId);
+    if (stream !== undefined) {
+      if (stream.phase !== 'open' && this.role === 'server') this.#note(FLOOD_KIND.RAPID_RESET);
+      this.#delivery.flush();
+      stream.onReset(code);
+    } else if (this.#isIdleStream(streamId)) {
+      this.#reader.fail(connectionFault(H2_ERROR.PROTOCOL_ERROR, 'RST_STREAM on an idle stream'));
+    }
+  }
+
+  onSettings(settings: readonly Setting[]): void {
+    this.#note(FLOOD_KIND.SETTINGS);
+    for (const { id, value } of settings) {
+      if (id === SETTING.INITIAL_WINDOW_SIZE) this.#changeInitialWindow(value);
+      else if (id === SETTING.MAX_CONCURRENT_STREAMS) this.peerMaxStreams = value;
+      else if (id === SETTING.HEADER_TABLE_SIZE) this.#encoder.setPeerTableSize(value);
+      // MAX_FRAME_SIZE: our frames never exceed the 16 KiB that every peer must take. The rest does not concern us.
+    }
+    const at = this.output.reserve(FRAME_HEADER_BYTES);
+    if (at >= 0) writeSettingsAck(this.output.buffer, at);
+    this.engine.markDirty(this);
+    this.events.onCapacity(this);
+  }
+
+  onSettingsAck(): void {
+    this.#note(FLOOD_KIND.SETTINGS);
+    this.#decoder.settingsAcknowledged();
+  }
+
+  onPing(buffer: Buffer, start: number, ack: boolean): void {
+    this.#note(FLOOD_KIND.PING);
+    if (!ack) {
+      this.#sendPing(buffer, start, true);
+      return;
+    }
+    if (this.#pingSentMs !== 0 && ALIVE_PING.compare(buffer, start, start + 8) === 0) this.#pingSentMs = 0;
+    if (this.#goawaySent === 'warned' && DRAIN_PING.compare(buffer, start, start + 8) === 0) {
+      this.#goawaySent = 'final';
+      this.#sendGoaway(this.#highestPeerStream, H2_ERROR.NO_ERROR, '');
+      this.#closeIfDrained();
+    }
+  }
+
+  onGoaway(lastStreamId: number, code: number): void {
+    this.#goawayReceived = true;
+    const wasOpen = this.state === 'open';
+    this.state = 'draining';
+    this.#delivery.flush();
+    if (this.role === 'client') {
+      for (const stream of Array.from(this.streams.values())) {
+        if (stream.id > lastStreamId) {
+          stream.onTunnelClosed(failed('hbone.goaway', `peer is going away (HTTP/2 error ${code})`, true));
+        }
+      }
+    }
+    if (wasOpen) this.events.onDraining(this);
+    this.#closeIfDrained();
+  }
+
+  onWindowUpdate(streamId: number, increment: number): void {
+    this.#note(FLOOD_KIND.WINDOW_UPDATE);
+    if (streamId === 0) {
+      this.sendWindow += increment;
+      if (this.sendWindow > MAX_WINDOW_SIZE) {
+        this.#reader.fail(
+          connectionFault(H2_ERROR.FLOW_CONTROL_ERROR, 'connection window overflow', 'hbone.flow_control'),
+        );
+        return;
+      }
+      this.#wakeWaiting();
+      return;
+    }
+    const stream = this.streams.get(streamId);
+    if (stream === undefined) {
+      if (this.#isIdleStream(streamId)) {
+        this.#reader.fail(connectionFault(H2_ERROR.PROTOCOL_ERROR, 'WINDOW_UPDATE on an idle stream'));
+      }
+      return;
+    }
+    if (stream.sendWindow + increment > MAX_WINDOW_SIZE) {
+      stream.abort(H2_ERROR.FLOW_CONTROL_ERROR, failed('hbone.flow_control', 'stream window overflow'));
+      return;
+    }
+    stream.addSendWindow(increment);
+  }
+
+  onIgnoredFrame(_type: number, _length: number): void {
+    this.#note(FLOOD_KIND.IGNORED_FRAME);
+  }
+
+  onStreamFault(fault: H2Fault): void {
+    const stream = this.streams.get(fault.streamId);
+    if (stream === undefined) this.sendReset(fault.streamId, fault.code);
+    else stream.abort(fault.code, failed(fault.reason, `h2 failed: ${fault.message}`));
+  }
+
+  #onRequestHeaders(streamId: number, tooLarge: boolean, endStream: boolean): void {
+    const known = this.streams.get(streamId);
+    if (known !== undefined) {
+      // Trailers: they end the peer's direction, and a CONNECT has no use for what they say.
+      if (endStream) {
+        this.#delivery.flush();
+        known.onRemoteEnd();
+      } else known.abort(H2_ERROR.PROTOCOL_ERROR, failed('hbone.protocol', 'HEADERS in the middle of a tunnel'));
+      return;
+    }
+    if ((streamId & 1) === 0 || streamId <= this.#highestPeerStream) {
+      // An id that was used before is a stream we have closed: late trailers of it mean nothing. An even one is a fault.
+      if ((streamId & 1) === 0)
+        this.#reader.fail(connectionFault(H2_ERROR.PROTOCOL_ERROR, 'client stream with an even id'));
+      return;
+    }
+    if (this.#goawaySent === 'final') return; // the peer was told that it will not be served
+    this.#highestPeerStream = streamId;
+    if (this.streams.size >= this.settings.maxConcurrentStreams) {
+      this.sendReset(streamId, H2_ERROR.REFUSED_STREAM);
+      return;
+    }
+    if (tooLarge) {
+      this.#answerBad(streamId, 431, 'hbone.header_limit', 'request header list too large');
+      return;
+    }
+    const ruling = requestRules.finish(streamId);
+    if (ruling.kind === 'malformed') {
+      this.sendReset(streamId, ruling.fault.code);
+      this.events.onBadRequest(this, 0, ruling.fault.reason, `h2 failed: ${ruling.fault.message}`);
+    } else if (ruling.head.method !== 'CONNECT') {
+      this.#answerBad(streamId, 400, 'hbone.not_connect', `expected method CONNECT, got ${ruling.head.method}`);
+    } else {
+      const stream = new TunnelStream(this, streamId, UNOWNED);
+      this.streams.set(streamId, stream);
+      this.streamsOpened++;
+      this.events.onRequest(stream, ruling.head);
+      if (endStream) stream.onRemoteEnd();
+    }
+  }
+
+  #onResponseHeaders(streamId: number, tooLarge: boolean, endStream: boolean): void {
+    const stream = this.streams.get(streamId);
+    if (stream === undefined) {
+      if (this.#isIdleStream(streamId)) {
+        this.#reader.fail(connectionFault(H2_ERROR.PROTOCOL_ERROR, 'response on an idle stream'));
+      }
+      return;
+    }
+    if (stream.phase === 'open') {
+      if (endStream) {
+        this.#delivery.flush();
+        stream.onRemoteEnd();
+      } else stream.abort(H2_ERROR.PROTOCOL_ERROR, failed('hbone.protocol', 'HEADERS in the middle of a tunnel'));
+      return;
+    }
+    if (tooLarge) {
+      stream.abort(H2_ERROR.CANCEL, failed('hbone.header_limit', 'response header list too large'));
+      return;
+    }
+    const ruling = responseRules.finish(streamId);
+    if (ruling.kind === 'malformed') {
+      stream.abort(ruling.fault.code, failed(ruling.fault.reason, `h2 failed: ${ruling.fault.message}`));
+      return;
+    }
+    const { status, baggage } = ruling.head;
+    if (status < 200 && !endStream) return; // an interim answer; the final one follows
+    if (status === 200) {
+      stream.owner.onResponse(stream, status, baggage);
+      stream.open();
+      if (endStream) stream.onRemoteEnd();
+      return;
+    }
+    stream.owner.onResponse(stream, status, baggage);
+    if (!endStream) this.sendReset(streamId, H2_ERROR.CANCEL);
+    stream.closeRefused(failed('hbone.status', `http status: ${statusText(status)}`));
+  }
+
+  #answerBad(streamId: number, status: number, reason: ReasonCode, error: string): void {
+    this.#sendHeaders(streamId, writeConnectResponse(this.#encoder, block, 0, status, undefined), true);
+    this.events.onBadRequest(this, status, reason, error);
+  }
+
+  #isIdleStream(id: number): boolean {
+    const ours = this.role === 'client' ? (id & 1) === 1 : (id & 1) === 0;
+    return ours ? id >= this.#nextStreamId || this.role === 'server' : id > this.#highestPeerStream;
+  }
+
+  #changeInitialWindow(value: number): void {
+    const delta = value - this.peerInitialWindow;
+    this.peerInitialWindow = value;
+    for (const stream of this.streams.values()) {
+      if (stream.sendWindow + delta > MAX_WINDOW_SIZE) {
+        this.#reader.fail(connectionFault(H2_ERROR.FLOW_CONTROL_ERROR, 'stream window overflow', 'hbone.flow_control'));
+        return;
+      }
+      stream.addSendWindow(delta);
+    }
+  }
+
+  // ---- sending ----------------------------------------------------------------------------------------------------
+
+  #sendFrame(id: number, type: number, flags: number, length: number): number {
+    const at = this.output.reserve(FRAME_HEADER_BYTES + length);
+    if (at >= 0) writeFrameHeader(this.output.buffer, at, length, type, flags, id);
+    this.engine.markDirty(this);
+    return at + FRAME_HEADER_BYTES;
+  }
+
+  /** Sends the first `length` bytes of `block`; a negative length means that it did not fit, which ends the stream. */
+  #sendHeaders(id: number, length: number, endStream: boolean): void {
+    if (length < 0) {
+      this.sendReset(id, H2_ERROR.INTERNAL_ERROR);
+      return;
+    }
+    const flags = FRAME_FLAG.END_HEADERS | (endStream ? FRAME_FLAG.END_STREAM : 0);
+    const at = this.#sendFrame(id, FRAME_TYPE.HEADERS, flags, length);
+    if (at >= FRAME_HEADER_BYTES) block.copy(this.output.buffer, at, 0, length);
+  }
+
+  #sendPing(payload: Buffer, start: number, ack: boolean): void {
+    const at = this.output.reserve(FRAME_HEADER_BYTES + 8);
+    if (at >= 0) writePing(this.output.buffer, at, ack, payload, start);
+    this.engine.markDirty(this);
+  }
+
+  #sendGoaway(lastStreamId: number, code: number, debug: string): void {
+    const at = this.output.reserve(FRAME_HEADER_BYTES + 8 + debug.length);
+    if (at >= 0) writeGoaway(this.output.buffer, at, lastStreamId, code, debug);
+    this.engine.markDirty(this);
+  }
+
+  #creditConnection(bytes: number): void {
+    this.#uncredited += bytes;
+    if (this.#uncredited * CREDIT_SHARE < this.settings.connectionWindowBytes) return;
+    this.#receiveWindow += this.#uncredited;
+    this.sendWindowUpdate(0, this.#uncredited);
+    this.#uncredited = 0;
+  }
+
+  #wakeWaiting(): void {
+    if (this.#waiting.length === 0 || this.sendWindow <= 0 || !this.output.acceptsData) return;
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    for (const stream of waiting) {
+      stream.isWaiting = false;
+      if (stream.phase === 'open') this.engine.enqueue(stream);
+    }
+  }
+
+  // ---- life -------------------------------------------------------------------------------------------------------
+
+  // Only a silent peer is asked: traffic is proof of life. Upstream pings every ten seconds whatever happens.
+  #keepAlive(): void {
+    if (this.state === 'closed') return;
+    const { pingIntervalMs, pingTimeoutMs } = this.settings;
+    const now = this.engine.nowMs;
+    let next = this.#lastReceivedMs + pingIntervalMs;
+    if (this.#pingSentMs !== 0) {
+      if (now - this.#pingSentMs >= pingTimeoutMs) {
+        this.destroy('hbone.ping_timeout', `no answer to a PING within ${pingTimeoutMs} ms`);
+        return;
+      }
+      next = this.#pingSentMs + pingTimeoutMs;
+    } else if (now >= next) {
+      this.#pingSentMs = now;
+      this.#sendPing(ALIVE_PING, 0, false);
+      next = now + pingTimeoutMs;
+    }
+    this.#timer = this.engine.timers.at(Math.max(next, now + 1), () => this.#keepAlive());
+  }
+
+  #closeIfDrained(): void {
+    if (this.state !== 'draining' || this.streams.size > 0) return;
+    // A server that has only warned waits for the echo: a request may be on its way.
+    if (this.role === 'server' && this.#goawaySent === 'warned' && !this.#goawayReceived) return;
+    this.destroy(undefined, 'drained');
+  }
+
+  #close(reason: ReasonCode | undefined, error: string): void {
+    if (this.state === 'closed') return;
+    this.state = 'closed';
+    this.#detach();
+    this.#fd.close();
+    this.#records.close();
+    for (const stream of Array.from(this.streams.values())) {
+      const untouched = stream.phase === 'requested' && this.streamsOpened > 1;
+      stream.onTunnelClosed(failed(reason ?? 'peer.eof_early', error, untouched));
+    }
+    this.streams.clear();
+    this.events.onClosed(this, reason, error);
+  }
+
+  #release(): number {
+    this.state = 'closed';
+    this.#detach();
+    return this.#fd.release();
+  }
+
+  #detach(): void {
+    this.engine.timers.cancel(this.#timer);
+    this.#timer = undefined;
+    if (this.#registration !== undefined) this.engine.reactor.remove(this.#registration);
+    this.#registration = undefined;
+    this.output.close();
+    this.#waiting = [];
+    this.#current = undefined;
+  }
+}
