@@ -20,6 +20,7 @@ export {
   parseSocketAddress,
   type SocketAddress,
 } from './address.ts';
+export { type Rank, rankWorkload, tierByLocality } from './balancing.ts';
 export {
   formatGatewayDestination,
   type GatewayAddress,
@@ -36,6 +37,8 @@ export type {
   InboundRoute,
   ServiceCandidate,
 } from './inbound-route.ts';
+export { HBONE_PORT, type OutboundInput, planOutbound, resolveOutbound } from './outbound.ts';
+export { pickHop, resolveHop } from './pick.ts';
 export {
   type Clause,
   createMatch,
@@ -89,6 +92,14 @@ export {
   summarizeService,
   type Visibility,
 } from './service.ts';
+export {
+  type BatchOutcome,
+  type KeyedPolicy,
+  type MeshBatch,
+  type MeshContent,
+  MeshState,
+  type MeshStateOptions,
+} from './state.ts';
 export { type Step, step } from './step.ts';
 export type { AddressOwner, MeshView, PodKey, ServiceEndpoint } from './view.ts';
 export {
