@@ -33,8 +33,9 @@ const DOORS = {
   commander: 'cli',
 };
 
-// Tests see more than the code beside them: the testbed (a mesh to run in) and the tools of tests.
-const TEST_FILE = '[.]test[.]ts$|^packages/[^/]+/test/';
+// Tests and what only serves them (`*-testing.ts`) see more than the code beside them: the testbed (a mesh to run in), the
+// tools of tests, and libraries as independent peers. The FFI library keeps its one door even so.
+const TEST_FILE = '(-testing|[.]test)[.]ts$|^packages/[^/]+/test/';
 const OUTSIDE_ROOMS = '^(bench|tools|examples)/';
 const names = Object.keys(ROOMS).join('|');
 
@@ -58,7 +59,7 @@ const doors = Object.entries(DOORS).map(([library, room]) => ({
   name: `door-${library.replace(/[^a-z0-9]+/gi, '-').replace(/^-/, '')}`,
   comment: `only ${room} imports ${library}`,
   severity: 'error',
-  from: { pathNot: `^packages/${room}/` },
+  from: { pathNot: room === 'native' ? '^packages/native/' : `^packages/${room}/|${TEST_FILE}` },
   to: { path: `(^|/)node_modules/${library}/` },
 }));
 

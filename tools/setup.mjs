@@ -65,11 +65,11 @@ function wantedPackages() {
   const { packages } = JSON.parse(readFileSync(lockfile, 'utf8'));
   const fits = (list, value) => list === undefined || list.includes(value);
   return Object.entries(packages).filter(
-    ([path, { os, cpu, link, optional }]) =>
+    ([path, { os, cpu, libc, link, optional }]) =>
       path.includes('node_modules/') &&
       link !== true &&
-      // Optional ones for another machine (or another libc, which npm judges better than we) may be absent.
-      !(optional === true && !(fits(os, process.platform) && fits(cpu, process.arch))),
+      // Optional ones for another machine stay away. The pinned Node is made for glibc, so that is what we run on.
+      !(optional === true && !(fits(os, process.platform) && fits(cpu, process.arch) && fits(libc, 'glibc'))),
   );
 }
 
@@ -103,35 +103,38 @@ async function npmCi() {
       });
     }
     const timer = setInterval(() => say(`${wanted.filter(existsSync).length} of ${wanted.length} packages`), 200);
-    // A terminal sends Ctrl-C to npm too; wait for it, so that it cleans up before we end.
-    const onInterrupt = () => undefined;
-    process.on('SIGINT', onInterrupt);
+    // npm would finish unpacking and then roll back, which takes as long as installing. The next run starts afresh anyway.
+    let interrupt = '';
+    const onInterrupt = signal => {
+      interrupt = signal;
+      child.kill('SIGKILL');
+    };
+    for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, onInterrupt);
     const ended = await new Promise(done => {
       child.on('error', error => done(error.code === 'ENOENT' ? 'npm is missing' : error.message));
       child.on('close', (code, signal) =>
         done(code === 0 ? undefined : `npm ended with ${signal ?? `status ${code}`}`),
       );
     });
-    process.off('SIGINT', onInterrupt);
+    for (const signal of ['SIGINT', 'SIGTERM']) process.off(signal, onInterrupt);
     clearInterval(timer);
     if (ended === undefined) {
       say(`${wanted.filter(existsSync).length} packages`);
       return;
     }
+    if (interrupt !== '') throw new SetupError(`interrupted by ${interrupt}`, 'run this again to start afresh');
     const next =
       ended === 'npm is missing'
         ? 'install npm (Debian: apt install npm), then run this again'
         : 'check that the npm registry can be reached (npm ping) and that the disk has 500 MB left, then run this again';
-    throw new SetupError(`could not install the dependencies: ${ended}\n${indent(output.trim())}`, next);
+    throw new SetupError(`could not install the dependencies: ${ended}\n${essence(output.trim())}`, next);
   });
 }
 
-function indent(text) {
-  return text
-    .split('\n')
-    .slice(-20)
-    .map(line => `  ${line}`)
-    .join('\n');
+/** The lines that say something to a person: no stack frames, the first and the last of many. */
+function essence(text) {
+  const lines = text.split('\n').filter(line => line !== '' && !/^npm error\s*(at .*)?$/.test(line));
+  return [...lines.slice(0, 6), ...lines.slice(6).slice(-6)].map(line => `  ${line}`).join('\n');
 }
 
 async function main() {
