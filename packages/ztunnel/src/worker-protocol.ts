@@ -2,8 +2,53 @@
 // is plain data; file descriptors travel as numbers, since descriptors belong to the process and not to a thread.
 // The main thread decides and remembers; a worker carries out. A worker may be replaced at any time, therefore main
 // can always rebuild a worker's whole state by sending it again.
+import type { MessagePort } from 'node:worker_threads';
 import type { CompiledRouteInput, InboundRoute, OutboundRoute, Policy, Workload } from '@ambit/mesh';
-import type { ConnectionRecord, FrozenTunnel } from '@ambit/proxy';
+import type { ConnectionRecord, FrozenTunnel, PoolSettings, TunnelSettings } from '@ambit/proxy';
+
+/** The configuration a worker needs, resolved once by the main thread. */
+export interface WorkerSettings {
+  readonly network: string;
+  /** Wildcard address of the pod listeners: `::` (dual stack) or `0.0.0.0`. */
+  readonly bindAddress: string;
+  readonly ports: { readonly outbound: number; readonly inboundPlaintext: number; readonly inbound: number };
+  /** Ports that are the proxy's own and may not be reached through it. */
+  readonly illegalPorts: readonly number[];
+  /** SO_MARK of sockets; 0 for none. Listeners carry it only in shared mode. */
+  readonly packetMark: number;
+  readonly markListeners: boolean;
+  readonly transparent: 'require' | 'try' | 'no';
+  readonly reusePort: boolean;
+  readonly backlog: number;
+  /** undefined turns TCP keepalive off. */
+  readonly keepAlive:
+    | { readonly idleSeconds: number; readonly intervalSeconds: number; readonly probes: number }
+    | undefined;
+  readonly userTimeoutMs: number | undefined;
+  readonly clientTunnel: TunnelSettings;
+  readonly serverTunnel: TunnelSettings;
+  readonly pool: PoolSettings;
+  readonly responseBaggage: boolean;
+  /** How long a connection waits for its local workload to become known. */
+  readonly workloadWaitMs: number;
+  /** Limit of each TCP connect to an application. */
+  readonly connectTimeoutMs: number;
+  readonly tlsRecords: 'own' | 'openssl';
+  /** OpenSSL group list, or undefined for the default (hybrid post-quantum first). */
+  readonly tlsGroups: string | undefined;
+  readonly memoryBudgetBytes: number;
+}
+
+/** `workerData` of a data worker. */
+export interface WorkerStart {
+  readonly index: number;
+  /** Descriptor number of the eventfd that announces messages; owned by the main thread. */
+  readonly wakeFd: number;
+  readonly port: MessagePort;
+  readonly settings: WorkerSettings;
+  /** The counter of the process's memory budget, shared by all workers. */
+  readonly budget: SharedArrayBuffer;
+}
 
 /** Which pod a proxy instance serves; `uid` is opaque (Kubernetes pod UID, or a fixed word in dedicated mode). */
 export interface PodInfo {
@@ -55,6 +100,8 @@ export type ToWorker =
   | { readonly type: 'freezeAll' }
   | { readonly type: 'adopt'; readonly tunnel: FrozenTunnel }
   | { readonly type: 'stats'; readonly id: number }
+  /** One `records` message was taken; a worker that gets too far ahead drops records instead of queueing them. */
+  | { readonly type: 'recordsTaken' }
   | { readonly type: 'stop' };
 
 export type FromWorker =
