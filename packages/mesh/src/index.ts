@@ -20,7 +20,10 @@ export {
   parseSocketAddress,
   type SocketAddress,
 } from './address.ts';
+export { parseHboneAuthority } from './authority.ts';
+export { type Baggage, formatBaggage, parseBaggage } from './baggage.ts';
 export { type Rank, rankWorkload, tierByLocality } from './balancing.ts';
+export { formatForwarded, parseForwardedHost } from './forwarded.ts';
 export {
   formatGatewayDestination,
   type GatewayAddress,
@@ -29,6 +32,17 @@ export {
   type WeightedWaypoint,
 } from './gateway.ts';
 export { formatPrincipal, formatSpiffeId, parseSpiffeId, type SpiffeId, sameSpiffeId } from './identity.ts';
+export {
+  guessService,
+  type InboundClient,
+  type InboundContext,
+  type InboundInput,
+  type PassthroughInput,
+  planInbound,
+  planPassthrough,
+  resolveInbound,
+  resolvePassthrough,
+} from './inbound.ts';
 export type {
   DeliverRoute,
   HboneAuthority,
@@ -53,6 +67,18 @@ export {
   type ServiceAccountMatch,
   type StringMatch,
 } from './policy.ts';
+export {
+  type ApplicablePolicies,
+  type AuthorizationRequest,
+  authorize,
+  compilePolicies,
+  type DryRunResult,
+  type PoliciesForOptions,
+  type PolicyReason,
+  PolicySet,
+  policiesFor,
+  type Verdict,
+} from './rbac.ts';
 export {
   isReasonCode,
   REASONS,
@@ -101,6 +127,7 @@ export {
   type MeshStateOptions,
 } from './state.ts';
 export { type Step, step } from './step.ts';
+export { formatTraceparent, parseTraceparent, type Traceparent } from './traceparent.ts';
 export type { AddressOwner, MeshView, PodKey, ServiceEndpoint } from './view.ts';
 export {
   type ApplicationTunnel,
