@@ -5,7 +5,8 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import type { ZtunnelError } from '../errors.ts';
 import { FileSource } from './file-source.ts';
-import type { LocalMesh } from './reader.ts';
+import { readLocalConfigRemotely } from './read-remotely.ts';
+import { type LocalMesh, readLocalConfig } from './reader.ts';
 
 const meshOf = (name: string) => `workloads: [{uid: ${name}, namespace: a, workloadIps: [], services: {}}]\n`;
 
@@ -16,6 +17,7 @@ class Recorder {
   readonly #events: Event[] = [];
   #waiting: (() => void) | undefined;
 
+  readonly read = async (text: string, source: string): Promise<LocalMesh> => readLocalConfig(text, source);
   readonly onMesh = (mesh: LocalMesh): void => this.#add({ mesh: mesh.workloads[0]?.uid });
   readonly onError = (error: ZtunnelError): void => this.#add({ error: error.message });
 
@@ -140,3 +142,12 @@ test('a first version that cannot be read is an error at start', () =>
       code: 'config.invalid',
     });
   }));
+
+test('reading in the helper process gives the same mesh and the same errors', async () => {
+  const text = meshOf('one');
+  assert.deepEqual(await readLocalConfigRemotely(text, 'f'), readLocalConfig(text, 'f'));
+  await assert.rejects(readLocalConfigRemotely('x: 1', 'f'), {
+    code: 'config.invalid',
+    message: /^f:1:1: x: unknown key/,
+  });
+});

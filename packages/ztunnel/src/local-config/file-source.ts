@@ -9,6 +9,8 @@ import { errorText, ZtunnelError } from '../errors.ts';
 import type { LocalMesh } from './reader.ts';
 
 export interface FileSourceDeps {
+  /** Text and file name -> mesh, or config.invalid. */
+  readonly read: (text: string, source: string) => Promise<LocalMesh>;
   readonly onMesh: (mesh: LocalMesh) => void;
   /** Once for each version of the file that cannot be used. */
   readonly onError: (error: ZtunnelError) => void;
@@ -48,7 +50,7 @@ export class FileSource {
     try {
       const text = await this.#read();
       this.#seen = digest(text);
-      return await parse(text, this.#path);
+      return await this.#deps.read(text, this.#path);
     } catch (error) {
       this.stop();
       throw error;
@@ -101,7 +103,7 @@ export class FileSource {
       const text = await this.#read();
       version = digest(text);
       if (version === this.#seen) return;
-      const mesh = await parse(text, this.#path);
+      const mesh = await this.#deps.read(text, this.#path);
       this.#seen = version;
       if (!this.#isStopped) this.#deps.onMesh(mesh);
     } catch (thrown) {
@@ -123,12 +125,6 @@ export class FileSource {
       throw new ZtunnelError('config.invalid', `cannot read ${this.#path}: ${errorText(cause)}`, { cause });
     }
   }
-}
-
-/** The YAML and validation libraries are loaded by the first file and not before. @throws config.invalid */
-async function parse(text: string, path: string): Promise<LocalMesh> {
-  const { readLocalConfig } = await import('./reader.ts');
-  return readLocalConfig(text, path);
 }
 
 function digest(text: string): string {
