@@ -50,8 +50,11 @@ export interface StreamOwner {
   onResponse(stream: TunnelStream, status: number, baggage: readonly string[]): void;
   /** The TCP connection given to `attach(…, 'dialing')` is up (0) or failed (errno). */
   onDialed(stream: TunnelStream, errno: number): void;
-  /** The stream and its TCP connection are gone. */
-  onClosed(stream: TunnelStream, end: StreamEnd): void;
+  /**
+   * The stream is gone, and its TCP connection with it; except after a retryable end, when `untouched` is the TCP
+   * connection, of which nothing was read: the owner closes it or uses it again.
+   */
+  onClosed(stream: TunnelStream, end: StreamEnd, untouched: Fd | undefined): void;
   /** Plain data from which an owner can be made elsewhere; the owner is dropped after this. */
   freeze(): unknown;
 }
@@ -362,10 +365,11 @@ export class TunnelStream implements EventHandler, Pumpable, DeliveryTarget {
 
   #close(how: 'close' | 'reset', end: StreamEnd): void {
     if (this.phase === 'closed') return;
+    const isUntouched = this.phase === 'requested' && end.kind === 'failed' && end.retryable;
     this.phase = 'closed';
     const fd = this.#fd;
     this.#fd = undefined;
-    if (fd !== undefined) {
+    if (fd !== undefined && !isUntouched) {
       if (how === 'reset') closeWithReset(fd);
       else fd.close();
     }
@@ -379,6 +383,6 @@ export class TunnelStream implements EventHandler, Pumpable, DeliveryTarget {
       this.#pending = undefined;
     }
     this.tunnel.forget(this);
-    this.owner.onClosed(this, end);
+    this.owner.onClosed(this, end, isUntouched ? fd : undefined);
   }
 }
