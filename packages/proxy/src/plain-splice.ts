@@ -88,6 +88,21 @@ export class PlainSplice {
     return this.#phase === 'closed';
   }
 
+  /**
+   * After a failed dial: closes the upstream side and gives the untouched client connection back; the splice is over and
+   * its owner hears no more of it. Undefined when it was open already.
+   */
+  giveUpUpstream(): Fd | undefined {
+    if (this.#phase !== 'dialing') return undefined;
+    this.#phase = 'closed';
+    this.#upstream.fd.close();
+    for (const side of [this.#client, this.#upstream]) {
+      if (side.registration !== undefined) this.#engine.reactor.remove(side.registration);
+      side.registration = undefined;
+    }
+    return this.#client.fd;
+  }
+
   /** Resets both connections. */
   abort(end: StreamEnd): void {
     this.#close('reset', end);
