@@ -1,5 +1,5 @@
 // How a run of tests reads: one line a file, every failure in full, Node's own summary at the end. The events that
-// matter for the sum over several runs go to the file named by AMBIT_TALLY as well (test-tally.ts reads it).
+// matter for the sum over several runs go to the file named by AMBIT_TEST_TALLY as well (test-tally.ts reads it).
 
 import { appendFileSync } from 'node:fs';
 import { relative } from 'node:path';
@@ -42,8 +42,8 @@ function fileLine({ file, counts, success, duration_ms: ms }) {
 }
 
 function tally({ type, data }) {
-  if (env.AMBIT_TALLY === undefined) return;
-  const put = fact => appendFileSync(env.AMBIT_TALLY, `${JSON.stringify(fact)}\n`);
+  if (env.AMBIT_TEST_TALLY === undefined) return;
+  const put = fact => appendFileSync(env.AMBIT_TEST_TALLY, `${JSON.stringify(fact)}\n`);
   const file = data.file === undefined ? '' : relative('.', data.file);
   if (type === 'test:summary' && data.file === undefined) put({ kind: 'counts', ...data.counts });
   if (type === 'test:pass' && (data.skip !== undefined || data.todo !== undefined)) {

@@ -18,7 +18,7 @@ function run(name: string, source: string): { printed: string; tally: Tally } {
   writeFileSync(file, `import assert from 'node:assert';\nimport { describe, test } from 'node:test';\n${source}`);
   const reporter = new URL('test-reporter.mjs', import.meta.url).href;
   const args = ['--test', `--test-reporter=${reporter}`, '--test-reporter-destination=stdout', file];
-  const env = { ...process.env, AMBIT_TALLY: facts, NO_COLOR: '1' };
+  const env = { ...process.env, AMBIT_TEST_TALLY: facts, NO_COLOR: '1' };
   // The runner refuses to start inside a runner that it takes for its parent.
   const { status, stdout } = spawnSync(process.execPath, args, {
     encoding: 'utf8',

@@ -20,7 +20,7 @@ const USAGE = `Proves that the work tree is sound.
   --e2e           end-to-end tests only
   --only PATTERN  test files whose path contains PATTERN, and no checks
 
-AMBIT_REQUIRE_E2E=1 makes a machine that allows no sandbox a failure instead of a skip.
+AMBIT_TEST_REQUIRE_SANDBOX=1 makes a machine that allows no sandbox a failure instead of a skip.
 `;
 
 const root = resolve(import.meta.dirname, '..');
@@ -109,7 +109,7 @@ async function runUnit(files: readonly string[]): Promise<void> {
   const child = spawn(process.execPath, testArguments(files, 2, UNIT_TIMEOUT_MS), {
     cwd: root,
     stdio: ['ignore', 'inherit', 'inherit'],
-    env: { ...process.env, AMBIT_TALLY: facts },
+    env: { ...process.env, AMBIT_TEST_TALLY: facts },
   });
   const code = await exitCode(child);
   tally.addRun(facts, code);
@@ -127,14 +127,14 @@ async function runE2e(files: readonly string[]): Promise<void> {
     const { enterSandbox, sandboxAbility } = await import('@ambit/testbed');
     const ability = sandboxAbility();
     if (ability.kind === 'none') {
-      const isRequired = process.env['AMBIT_REQUIRE_E2E'] === '1';
+      const isRequired = process.env['AMBIT_TEST_REQUIRE_SANDBOX'] === '1';
       console.log(`  ${isRequired ? 'FAILED' : 'skip  '} ${ability.reason}`);
       if (isRequired) tally.add(false);
       else tally.skips.push(...files.map(file => ({ file, name: 'the whole file', reason: ability.reason })));
       return;
     }
     const argv = [process.execPath, ...testArguments(files, 1, E2E_TIMEOUT_MS)];
-    code = await enterSandbox(argv, { ability, cwd: root, env: { ...process.env, AMBIT_TALLY: facts } });
+    code = await enterSandbox(argv, { ability, cwd: root, env: { ...process.env, AMBIT_TEST_TALLY: facts } });
   } catch (error) {
     console.log(error);
   }
