@@ -1,7 +1,8 @@
 // The second record layer: OpenSSL's own, behind memory BIOs. It is the oracle of the differential test and a user's
-// choice (AMBIT_TLS_RECORDS=openssl). Costs two copies more for each byte, and its state cannot be exported.
+// choice (AMBIT_TLS_RECORDS=openssl). Costs two copies more for each byte, and its state cannot be exported. It updates its
+// own key like kind 'own', but never asks the peer for an update by itself: OpenSSL hides the reading sequence number.
 import { NativeError } from './errors.ts';
-import { Ctrl, openssl, type OpenSsl, type Pointer, SslError, takeErrors } from './openssl.ts';
+import { Ctrl, openssl, type OpenSsl, type Pointer, SSL_KEY_UPDATE_NONE, SslError, takeErrors } from './openssl.ts';
 import {
   Alert,
   MAX_RECORD_CONTENT_BYTES,
@@ -43,8 +44,9 @@ export class OpenSslRecords implements RecordLayer {
   readonly #updateAfter: number;
   readonly #maxRecords: number;
   #sealedRecords = 0;
-  #openedRecords = 0;
   #queued: 'none' | 'own' | 'request' = 'none';
+  // OpenSSL would send the answer to the peer's request in front of the next data, in the same output.
+  #answerDue = false;
   #isWriteClosed = false;
   #isReadClosed = false;
   #fault: RecordFault | 0 = 0;
@@ -58,7 +60,10 @@ export class OpenSslRecords implements RecordLayer {
     this.#maxRecords = options.maxRecordsPerKey ?? MAX_RECORDS_PER_KEY;
     this.#in = lib.bioNew(lib.bioMemory());
     this.#out = lib.bioNew(lib.bioMemory());
-    if (this.#in === 0 || this.#out === 0) throw new NativeError('native.unsupported', 'no memory for a BIO');
+    if (this.#in === 0 || this.#out === 0) {
+      if (this.#in !== 0) lib.bioFree(this.#in);
+      throw new NativeError('native.unsupported', 'no memory for a BIO');
+    }
     lib.sslSetReadBio(ssl, this.#in);
     lib.sslSetWriteBio(ssl, this.#out);
     this.#ssl = ssl;
@@ -74,7 +79,7 @@ export class OpenSslRecords implements RecordLayer {
 
   get wantsOutput(): boolean {
     if (this.#ssl === 0) return false;
-    return (this.#queued !== 'none' && !this.#isWriteClosed) || this.#waiting() > 0;
+    return ((this.#queued !== 'none' || this.#answerDue) && !this.#isWriteClosed) || this.#waiting() > 0;
   }
 
   seal(slab: Slab, recordOffset: number, contentLength: number): number {
@@ -85,7 +90,7 @@ export class OpenSslRecords implements RecordLayer {
     const total = contentLength + RECORD_OVERHEAD_BYTES;
     const address = slab.address(recordOffset, total);
     if (this.#isWriteClosed) return -RecordFault.CLOSED;
-    if (this.#waiting() > 0) return -RecordFault.OUTPUT_PENDING;
+    if (this.#answerDue || this.#waiting() > 0) return -RecordFault.OUTPUT_PENDING;
     if (contentLength === 0) return 0;
     if (this.#sealedRecords >= this.#maxRecords) return -RecordFault.EXHAUSTED;
     const lib = this.#lib;
@@ -110,10 +115,8 @@ export class OpenSslRecords implements RecordLayer {
     if (recordLength < RECORD_HEADER_BYTES) return this.#refuse(RecordFault.DECODE_ERROR);
     if (declared > MAX_RECORD_CONTENT_BYTES + 256) return this.#refuse(RecordFault.RECORD_OVERFLOW);
     if (declared !== recordLength - RECORD_HEADER_BYTES) return this.#refuse(RecordFault.DECODE_ERROR);
-    if (this.#openedRecords >= this.#maxRecords) return this.#refuse(RecordFault.EXHAUSTED);
     const lib = this.#lib;
     if (lib.bioWrite(this.#in, address, recordLength) !== recordLength) return this.#refuse(RecordFault.DECODE_ERROR);
-    this.#openedRecords++;
     lib.errClearError();
     const room = Math.max(0, recordLength - RECORD_HEADER_BYTES);
     const result = lib.sslRead(ssl, address + RECORD_HEADER_BYTES, room);
@@ -122,7 +125,10 @@ export class OpenSslRecords implements RecordLayer {
       return result;
     }
     const error = lib.sslError(ssl, result);
-    if (error === SslError.WANT_READ) return 0;
+    if (error === SslError.WANT_READ) {
+      if (lib.sslKeyUpdateType(ssl) !== SSL_KEY_UPDATE_NONE) this.#answerDue = true;
+      return 0;
+    }
     if (error === SslError.ZERO_RETURN) return this.#peerClosed(Alert.close_notify);
     const reason = takeErrors(lib).find(entry => entry.fromSsl)?.reason ?? 0;
     if (reason > ALERT_REASON_OFFSET && reason < ALERT_REASON_OFFSET + 256) {
@@ -136,11 +142,12 @@ export class OpenSslRecords implements RecordLayer {
     if (capacity < MIN_OUTPUT_BYTES) throw new NativeError('native.bounds', `output room of ${capacity} bytes`);
     const address = slab.address(offset, capacity);
     const lib = this.#lib;
-    if (this.#queued !== 'none' && !this.#isWriteClosed) {
+    if ((this.#queued !== 'none' || this.#answerDue) && !this.#isWriteClosed) {
       lib.errClearError();
       // The update itself is written by the state machine, which SSL_do_handshake runs.
       const isSet = lib.sslKeyUpdate(ssl, this.#queued === 'request' ? 1 : 0) === 1 && lib.sslHandshake(ssl) === 1;
       this.#queued = 'none';
+      this.#answerDue = false;
       if (!isSet) {
         takeErrors(lib);
         return -RecordFault.EXHAUSTED;

@@ -15,7 +15,6 @@ export const Ctrl = {
   SSL_SET_GROUPS_LIST: 92,
   SSL_SET_MIN_PROTO_VERSION: 123,
   SSL_SET_MAX_PROTO_VERSION: 124,
-  BIO_RESET: 1,
   BIO_PENDING: 10,
   AEAD_GET_TAG: 0x10,
   AEAD_SET_TAG: 0x11,
@@ -29,6 +28,8 @@ export const SSL_VERIFY_PEER = 1;
 export const SSL_VERIFY_FAIL_IF_NO_PEER_CERT = 2;
 export const X509_V_FLAG_PARTIAL_CHAIN = 0x80000;
 export const SslError = { SSL: 1, WANT_READ: 2, WANT_WRITE: 3, SYSCALL: 5, ZERO_RETURN: 6 } as const;
+/** SSL_get_key_update_type when no update waits to be sent. */
+export const SSL_KEY_UPDATE_NONE = -1;
 /** Result of an ALPN selection callback. */
 export const AlpnVerdict = { OK: 0, FATAL: 2 } as const;
 export const OPENSSL_NPN_NEGOTIATED = 1;
@@ -108,9 +109,9 @@ function load() {
     sslAlpn: bind<Call<[P, P, P], void>>('void SSL_get0_alpn_selected(uintptr_t, uintptr_t, uintptr_t)'),
     sslPeerCertificate: bind<Call<[P], P>>('uintptr_t SSL_get0_peer_certificate(uintptr_t)'),
     sslPeerChain: bind<Call<[P], P>>('uintptr_t SSL_get_peer_cert_chain(uintptr_t)'),
-    sslHasPending: bind<Call<[P], number>>('int SSL_has_pending(uintptr_t)'),
     sslRead: bind<Call<[P, P, number], number>>('int SSL_read(uintptr_t, uintptr_t, int)'),
     sslWrite: bind<Call<[P, P, number], number>>('int SSL_write(uintptr_t, uintptr_t, int)'),
+    sslKeyUpdateType: bind<Call<[P], number>>('int SSL_get_key_update_type(uintptr_t)'),
     sslKeyUpdate: bind<Call<[P, number], number>>('int SSL_key_update(uintptr_t, int)'),
     sslShutdown: bind<Call<[P], number>>('int SSL_shutdown(uintptr_t)'),
     sslSetReadBio: bind<Call<[P, P], void>>('void SSL_set0_rbio(uintptr_t, uintptr_t)'),

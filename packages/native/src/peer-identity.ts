@@ -73,10 +73,19 @@ export function parseAltNames(text: string): AltName[] {
     const match = pattern.exec(text);
     if (match === null) throw refuse(at);
     at += match[0].length;
-    names.push({ type, value: isQuoted ? String(JSON.parse(match[0])) : match[0] });
+    names.push({ type, value: isQuoted ? unquote(match[0], at) : match[0] });
     if (at === text.length) return names;
     if (!text.startsWith(', ', at)) throw refuse(at);
     at += 2;
+  }
+}
+
+function unquote(json: string, at: number): string {
+  try {
+    return String(JSON.parse(json));
+  } catch {
+    // A control character that Node would have escaped.
+    throw refuse(at);
   }
 }
 

@@ -46,7 +46,12 @@ export class RecordCipher {
     if (this.#context === 0) throw new NativeError('native.unsupported', 'no memory for a cipher context');
     this.#secret = Buffer.allocUnsafeSlow(secret.length);
     this.#secret.set(secret);
-    this.#install();
+    try {
+      this.#install();
+    } catch (error) {
+      this.close();
+      throw error;
+    }
     this.#sequence = sequence;
   }
 
