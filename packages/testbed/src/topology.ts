@@ -15,6 +15,7 @@ import {
   podAddress,
   UPPER_LINK_LOCAL,
 } from './address-plan.ts';
+import { BedLock } from './bed-lock.ts';
 import { TestbedError } from './errors.ts';
 import { mustRun, runCommand } from './run-command.ts';
 import { insideSandbox } from './sandbox.ts';
@@ -48,6 +49,7 @@ export interface PodNet extends Netns {
 
 const NODE_NAME = /^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$/;
 const UPLINK = 'up0';
+const DEFAULT_BUSY_TIMEOUT_MS = 120_000;
 /** Forwarding is off in a new namespace. Pods keep it off. */
 const FORWARD =
   'for name in ipv4/ip_forward ipv6/conf/all/forwarding ipv6/conf/default/forwarding; do echo 1 > /proc/sys/net/$name; done';
@@ -57,20 +59,24 @@ export class Topology {
   readonly #podNumbers: ReadonlyMap<NodeNet, NumberPool>;
   readonly #pods = new Map<string, PodNet>();
 
-  private constructor(nodes: readonly NodeNet[]) {
+  readonly #lock: BedLock;
+
+  private constructor(nodes: readonly NodeNet[], lock: BedLock) {
+    this.#lock = lock;
     this.nodes = new Map(nodes.map(node => [node.name, node]));
     this.#podNumbers = new Map(nodes.map(node => [node, new NumberPool('pods on a node', MAX_PODS_PER_NODE)]));
   }
 
   /**
-   * Makes the fabric and the nodes, which get numbers from 1 in this order.
-   * @throws testbed.no_sandbox, testbed.argument, testbed.limit, testbed.name_taken, testbed.command_failed
+   * Makes the fabric and the nodes, which get numbers from 1 in this order. Waits for another topology of this sandbox
+   * to end, up to `busyTimeoutMs`.
+   * @throws testbed.no_sandbox, testbed.argument, testbed.limit, testbed.name_taken, testbed.busy, testbed.command_failed
    */
-  static async create(names: readonly string[]): Promise<Topology> {
+  static async create(names: readonly string[], busyTimeoutMs = DEFAULT_BUSY_TIMEOUT_MS): Promise<Topology> {
     requireIsolation();
     checkNames(names);
     const nodes = names.map((name, i) => describeNode(name, i + 1));
-    const topology = new Topology(nodes);
+    const topology = new Topology(nodes, await BedLock.take(busyTimeoutMs));
     try {
       await mustRun('sh', ['-c', FORWARD]);
       await batch(undefined, [
@@ -134,6 +140,7 @@ export class Topology {
       `addr del ${FABRIC_ADDRESS.ip6}/128 dev lo`,
     ];
     await runCommand('ip', ['-force', '-batch', '-'], { input: `${lines.join('\n')}\n`, timeoutMs: 60_000 });
+    await this.#lock.release();
   }
 }
 
