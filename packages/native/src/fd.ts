@@ -1,9 +1,14 @@
 // Ownership of one file descriptor. A closed Fd can never be used again, so a number that the kernel has meanwhile
 // given to another connection is out of reach.
-import { NativeError } from './errors.ts';
-import { bind } from './library.ts';
+import { NativeError, SysError } from './errors.ts';
+import { F_DUPFD_CLOEXEC } from './layouts.ts';
+import { bind, lastErrno } from './library.ts';
 
 const c_close = bind<(fd: number) => number>('int close(int)');
+const c_fcntl = bind<(fd: number, command: number, argument: number) => number>('int fcntl(int, int, int)');
+
+/** Descriptors are C ints; a larger number would be cut down to somebody else's. */
+const MAX_FD = 0x7fffffff;
 
 let openCount = 0;
 
@@ -17,7 +22,7 @@ export class Fd {
 
   /** Takes ownership of `number`, which must be an open descriptor that nobody else will close. */
   constructor(number: number) {
-    if (!Number.isInteger(number) || number < 0) throw new NativeError('native.argument', `file descriptor ${number}`);
+    checkNumber(number);
     this.#number = number;
     openCount++;
   }
@@ -51,5 +56,27 @@ export class Fd {
 
   [Symbol.dispose](): void {
     this.close();
+  }
+}
+
+/** A second descriptor (close-on-exec) of the same open file. @throws SysError (EMFILE), native.closed */
+export function duplicateFd(fd: Fd): Fd {
+  return duplicateNumber(fd.number);
+}
+
+/**
+ * A descriptor of one's own for a number that another thread owns and lent; that thread must not close it meanwhile.
+ * @throws native.argument, SysError (EBADF when it is not open)
+ */
+export function duplicateNumber(number: number): Fd {
+  checkNumber(number);
+  const n = c_fcntl(number, F_DUPFD_CLOEXEC, 0);
+  if (n < 0) throw new SysError('fcntl', lastErrno(), 'F_DUPFD_CLOEXEC');
+  return new Fd(n);
+}
+
+function checkNumber(number: number): void {
+  if (!Number.isInteger(number) || number < 0 || number > MAX_FD) {
+    throw new NativeError('native.argument', `file descriptor ${number}`);
   }
 }

@@ -1,3 +1,61 @@
 export { errnoName, NativeError, type NativeErrorCode, SysError } from './errors.ts';
-export { Fd, ownedFdCount } from './fd.ts';
+export { Errno } from './errno.ts';
+export { EventFd } from './event-fd.ts';
+export { duplicateFd, duplicateNumber, Fd, ownedFdCount } from './fd.ts';
+export { IoVec } from './iovec.ts';
+export { type IpFamily } from './ip-text.ts';
+export { type EventHandler, EventMask, Reactor, type Registration } from './reactor.ts';
 export { Slab } from './slab.ts';
+export { familyOf, type SocketAddress } from './socket-address.ts';
+export { acceptConnection, closeWithReset, readv, recv, send, shutdownWrite, writev } from './socket-io.ts';
+export {
+  type KeepAlive,
+  setKeepAlive,
+  setMark,
+  setNoDelay,
+  setReceiveBuffer,
+  setSendBuffer,
+  setTransparent,
+  setUserTimeout,
+  socketError,
+} from './socket-options.ts';
+export {
+  bindTo,
+  type Listener,
+  type ListenOptions,
+  listenTcp,
+  localAddress,
+  openTcp,
+  originalDestination,
+  peerAddress,
+  startConnect,
+} from './socket-setup.ts';
+export { type TcpInfo, type TcpState, tcpInfo } from './tcp-info.ts';
+// TLS 1.3
+export { Handshake, type HandshakeStep, type TlsSession } from './handshake.ts';
+export { importRecordLayer } from './own-records.ts';
+export { type CertificateInfo, certificateInfo, spiffeUris } from './peer-identity.ts';
+export {
+  Alert,
+  AlertLevel,
+  alertName,
+  alertOf,
+  type CipherName,
+  faultName,
+  MAX_RECORD_BYTES,
+  MAX_RECORD_CONTENT_BYTES,
+  MAX_RECORDS_PER_KEY,
+  MIN_OUTPUT_BYTES,
+  type Opened,
+  RECORD_HEADER_BYTES,
+  RECORD_OVERHEAD_BYTES,
+  RecordFault,
+  type RecordLayer,
+  type RecordOptions,
+  type RecordState,
+  type TlsRole,
+  UPDATE_AFTER_RECORDS,
+} from './records.ts';
+export { DEFAULT_GROUPS, DEFAULT_SUITES, TlsContext, type TlsMaterial, type TlsOptions } from './tls-context.ts';
+export { TlsError, type TlsErrorCode } from './tls-error.ts';
+export type { TlsFailure, TlsFailureCode } from './tls-failure.ts';

@@ -33,3 +33,19 @@ const errnoCell = new Int32Array(koffi.view(errnoLocation(), 4));
 export function lastErrno(): number {
   return errnoCell[0] ?? 0;
 }
+
+/** A watch of one descriptor by Node's event loop. */
+export interface ReadableWatch {
+  /** Calls `run` in the event loop for as long as the descriptor is readable; keeps the loop alive until `stop`. */
+  start(run: () => void): void;
+  stop(): void;
+  /** Must come before the descriptor is closed. */
+  close(): void;
+}
+
+/** Has libuv watch `fd`. It borrows the descriptor, and makes it non-blocking. */
+export function watchReadable(fd: number): ReadableWatch {
+  const handle = koffi.node.poll(fd, () => undefined);
+  handle.stop();
+  return handle;
+}

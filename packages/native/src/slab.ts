@@ -1,11 +1,14 @@
 // A slab is a block of memory that both JavaScript and the kernel may touch. It is the only way to hand memory to a
 // system call: every native call names (slab, offset, length) and is checked here, so a wrong length is an error in
 // TypeScript and never a memory fault. The address never leaves this package.
+import { markAsUntransferable } from 'node:worker_threads';
 import { NativeError } from './errors.ts';
 import { pointerTo } from './library.ts';
 
 /** Largest slab: 1 GiB, far above any use here, so that a corrupted size is caught. */
 const MAX_SLAB_BYTES = 1 << 30;
+
+const PERMANENT: Slab[] = [];
 
 export class Slab {
   /** The whole slab as JavaScript sees it. Contents are undefined until written. */
@@ -24,11 +27,26 @@ export class Slab {
     if (!Number.isSafeInteger(size) || size < 1 || size > MAX_SLAB_BYTES) {
       throw new NativeError('native.argument', `slab of ${size} bytes`);
     }
-    return new Slab(Buffer.allocUnsafeSlow(size));
+    const bytes = Buffer.allocUnsafeSlow(size);
+    // postMessage with a transfer list would take the memory away under the address.
+    markAsUntransferable(bytes.buffer);
+    return new Slab(bytes);
   }
 
+  /**
+   * A zeroed slab that lives as long as the thread, for the scratch areas of modules. Their code keeps the address and
+   * not the slab, and a module variable that no function mentions is garbage: the kernel would write into freed memory.
+   */
+  static permanent(size: number): Slab {
+    const slab = Slab.allocate(size);
+    slab.bytes.fill(0);
+    PERMANENT.push(slab);
+    return slab;
+  }
+
+  /** False after close, and when somebody detached the memory (`ArrayBuffer.transfer`). */
   get isOpen(): boolean {
-    return this.#address !== 0;
+    return this.#address !== 0 && this.bytes.length === this.size;
   }
 
   /** Native calls on this slab throw from now on. The memory itself goes when nothing refers to `bytes`. */
@@ -36,11 +54,15 @@ export class Slab {
     this.#address = 0;
   }
 
-  /** Internal to this package: the checked address of `length` bytes at `offset`. @throws native.bounds, native.closed */
+  /**
+   * Internal to this package: the checked address of `length` bytes at `offset`. It is good for as long as something
+   * refers to the slab, which whoever keeps the address has to see to. @throws native.bounds, native.closed
+   */
   address(offset: number, length: number): number {
     // Written so that NaN and fractions fail too; this runs before each system call and must stay this small.
+    // `bytes.length` and not `size`: it is 0 for memory that was detached.
     if (
-      !(offset >= 0 && length >= 0 && offset + length <= this.size) ||
+      !(offset >= 0 && length >= 0 && offset + length <= this.bytes.length) ||
       (offset | 0) !== offset ||
       (length | 0) !== length
     ) {
