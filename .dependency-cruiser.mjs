@@ -35,7 +35,7 @@ const DOORS = {
 
 // Tests and what only serves them (`*-testing.ts`) see more than the code beside them: the testbed (a mesh to run in), the
 // tools of tests, and libraries as independent peers. The FFI library keeps its one door even so.
-const TEST_FILE = '([/-]testing(-[^/]*)?|[.]test)[.]ts$|^packages/[^/]+/(test|bench)/';
+const TEST_FILE = '[/-]testing[^/]*[.]ts$|[.]test[.]ts$|^packages/[^/]+/(test|bench)/';
 const OUTSIDE_ROOMS = '^(bench|tools|examples)/';
 const names = Object.keys(ROOMS).join('|');
 
