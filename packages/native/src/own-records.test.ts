@@ -479,6 +479,8 @@ describe('key updates', () => {
     assert.equal(open(a, output(b)), 0);
     for (let i = 0; i < 9; i++) assert.equal(open(a, seal(b, PAYLOAD)), 50);
     assert.equal(a.wantsOutput, false);
+    assert.equal(open(a, seal(b, PAYLOAD)), 50);
+    assert.equal(a.wantsOutput, true, 'and again for the next key');
   });
 
   it('a peer that does not answer is refused before its key is worn out', () => {
