@@ -27,7 +27,7 @@ const TABLE = {
     hint: 'read the named policy; ambit why SOURCE DESTINATION shows which rule matched',
   },
   'policy.no_allow_match': {
-    sentence: 'ALLOW policies apply to the destination and none of them matches the connection',
+    sentence: 'the destination has ALLOW policies and none of them matches the connection',
     flag: 'DENY',
     hint: 'add the caller to one of the ALLOW policies; ambit why shows what each rule wants',
   },
