@@ -39,7 +39,7 @@ const E2E_TIMEOUT_MS = 300_000;
 const CHECKS: readonly { readonly name: string; readonly command: readonly string[]; readonly next: string }[] = [
   { name: 'types', command: ['tsc', '--noEmit', '--pretty', 'false'], next: 'npm run types' },
   { name: 'lint', command: ['oxlint', '--type-aware', '--deny-warnings'], next: 'npm run lint' },
-  { name: 'format', command: ['biome', 'format', '.'], next: 'npm run format' },
+  { name: 'format', command: ['biome', 'format', '--reporter=summary', '.'], next: 'npm run format' },
   {
     name: 'arrows',
     command: ['depcruise', '--config', '.dependency-cruiser.mjs', 'packages', 'tools', '{bench,examples}/**/*.ts'],
