@@ -1,4 +1,12 @@
+export { type BedNode, Testbed, type TestbedOptions } from './bed.ts';
+export type { BedPolicy, ServiceOptions } from './bed-state.ts';
 export { describeTestbedError, TestbedError, type TestbedErrorCode, type TestbedErrorDetail } from './errors.ts';
+export { type MeshContents, renderMeshFile, writeMeshFile } from './mesh-file.ts';
+export { Pod, type PodOptions } from './pod.ts';
+export { type ExecOptions, NamespaceProcesses } from './processes.ts';
+export { applyRedirect, removeRedirect } from './redirect-apply.ts';
+export { renderRedirect, renderRedirectRemoval, routeCommands } from './redirect.ts';
+export { type CommandOptions, type CommandResult, mustRun, runCommand } from './run-command.ts';
 export {
   enterSandbox,
   insideSandbox,
@@ -8,7 +16,6 @@ export {
   sandboxAbility,
 } from './sandbox.ts';
 export { requireSandbox, sandboxSkip } from './sandbox-skip.ts';
-export { applyRedirect, removeRedirect } from './redirect-apply.ts';
-export { renderRedirect, renderRedirectRemoval, routeCommands } from './redirect.ts';
-export { type CommandOptions, type CommandResult, mustRun, runCommand } from './run-command.ts';
 export { type Netns, type NodeNet, type PodNet, Topology } from './topology.ts';
+export { type AgentOptions, ZdsAgent } from './zds-agent.ts';
+export { type ProcessEnd, type ZtunnelOptions, ZtunnelProcess } from './ztunnel-process.ts';

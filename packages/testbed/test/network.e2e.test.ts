@@ -8,7 +8,7 @@ import { mustRun } from '../src/run-command.ts';
 import { sandboxSkip } from '../src/sandbox-skip.ts';
 import { type NodeNet, type PodNet, Topology } from '../src/topology.ts';
 import type { Seen } from './peer.ts';
-import { call, serve } from './peers.ts';
+import { call, mustCall, serve } from './peers.ts';
 
 const fails = (code: string) => (error: unknown) => error instanceof TestbedError && error.code === code;
 
@@ -47,8 +47,7 @@ describe('a topology of two nodes', { skip: sandboxSkip() }, () => {
       test(`pod ${from} reaches pod ${to} over ${family}, and each end sees the other's real address`, async () => {
         const [source, target] = [net[from], net[to]];
         assert.ok(source && target && run[from]);
-        const seen = await call(run[from], target[family], 8080);
-        assert.ok(typeof seen === 'object', String(seen));
+        const seen = await mustCall(run[from], target[family], 8080);
         assert.equal(seen.peer.ip, source[family]);
         assert.deepEqual(seen.local, { ip: target[family], port: 8080 });
       });
@@ -65,9 +64,9 @@ describe('a topology of two nodes', { skip: sandboxSkip() }, () => {
       [here, '10.61.0.1', 'fd00:61::1'],
     ];
     for (const [from, ip4, ip6] of expected) {
-      const seen: (Seen | string)[] = [await call(from, target.ip4, 8080), await call(from, target.ip6, 8080)];
+      const seen: Seen[] = [await mustCall(from, target.ip4, 8080), await mustCall(from, target.ip6, 8080)];
       assert.deepEqual(
-        seen.map(s => (typeof s === 'object' ? s.peer.ip : s)),
+        seen.map(({ peer }) => peer.ip),
         [ip4, ip6],
       );
     }

@@ -24,3 +24,10 @@ export async function call(runner: Runner, ip: string, port: number, ...options:
   const line = result.stdout.trim();
   return line.startsWith('{') ? (JSON.parse(line) as Seen) : line;
 }
+
+/** As `call`, for connections that must come about. */
+export async function mustCall(...args: Parameters<typeof call>): Promise<Seen> {
+  const seen = await call(...args);
+  if (typeof seen === 'string') throw new Error(`call to ${args[1]} port ${args[2]} failed: ${seen}`);
+  return seen;
+}

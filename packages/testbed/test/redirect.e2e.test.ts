@@ -6,8 +6,7 @@ import { applyRedirect, removeRedirect } from '../src/redirect-apply.ts';
 import { mustRun } from '../src/run-command.ts';
 import { sandboxSkip } from '../src/sandbox-skip.ts';
 import { type PodNet, Topology } from '../src/topology.ts';
-import type { Seen } from './peer.ts';
-import { call, serve } from './peers.ts';
+import { mustCall, serve } from './peers.ts';
 
 const MARK = '--mark=0x539';
 
@@ -41,15 +40,9 @@ describe('the redirect rules of an enrolled pod', { skip: sandboxSkip() }, () =>
     await topology.close();
   });
 
-  const seenBy = async (...args: Parameters<typeof call>): Promise<Seen> => {
-    const seen = await call(...args);
-    assert.ok(typeof seen === 'object', String(seen));
-    return seen;
-  };
-
   for (const family of ['ip4', 'ip6'] as const) {
     test(`outbound TCP goes to 15001 with its original destination, ${family}`, async () => {
-      const seen = await seenBy(inPod, outside[family], 8080);
+      const seen = await mustCall(inPod, outside[family], 8080);
       assert.equal(seen.port, 15001);
       assert.deepEqual(seen.original, { ip: outside[family], port: 8080 });
       assert.equal(seen.peer.ip, pod[family]);
@@ -57,20 +50,20 @@ describe('the redirect rules of an enrolled pod', { skip: sandboxSkip() }, () =>
 
     test(`outbound TCP to a virtual address that nobody routes is captured too, ${family}`, async () => {
       const ip = family === 'ip4' ? '10.96.0.7' : 'fd00:96::7';
-      const seen = await seenBy(inPod, ip, 80);
+      const seen = await mustCall(inPod, ip, 80);
       assert.equal(seen.port, 15001);
       assert.deepEqual(seen.original, { ip, port: 80 });
     });
 
     test(`inbound TCP goes to 15006 with its original destination and real source, ${family}`, async () => {
-      const seen = await seenBy(inOutside, pod[family], 8080);
+      const seen = await mustCall(inOutside, pod[family], 8080);
       assert.equal(seen.port, 15006);
       assert.deepEqual(seen.original, { ip: pod[family], port: 8080 });
       assert.equal(seen.peer.ip, outside[family]);
     });
 
     test(`inbound TCP to 15008 is not touched, ${family}`, async () => {
-      const seen = await seenBy(inOutside, pod[family], 15008);
+      const seen = await mustCall(inOutside, pod[family], 15008);
       assert.equal(seen.port, 15008);
       assert.deepEqual(seen.local, { ip: pod[family], port: 15008 });
       // Without a translation the kernel has no other destination to tell.
@@ -78,20 +71,20 @@ describe('the redirect rules of an enrolled pod', { skip: sandboxSkip() }, () =>
     });
 
     test(`marked sockets pass, outwards and to the application, ${family}`, async () => {
-      assert.equal((await seenBy(inPod, outside[family], 8080, MARK)).local.ip, outside[family]);
-      assert.equal((await seenBy(inPod, outside[family], 15008, MARK)).port, 15008);
-      assert.equal((await seenBy(inPod, pod[family], 8080, MARK)).port, 8080);
+      assert.equal((await mustCall(inPod, outside[family], 8080, MARK)).local.ip, outside[family]);
+      assert.equal((await mustCall(inPod, outside[family], 15008, MARK)).port, 15008);
+      assert.equal((await mustCall(inPod, pod[family], 8080, MARK)).port, 8080);
     });
 
     test(`a marked connection with the client's address gets the application's replies, ${family}`, async () => {
-      const seen = await seenBy(inPod, pod[family], 8080, MARK, `--from=${outside[family]}`);
+      const seen = await mustCall(inPod, pod[family], 8080, MARK, `--from=${outside[family]}`);
       assert.equal(seen.port, 8080);
       assert.equal(seen.peer.ip, outside[family]);
     });
 
     test(`loopback and the pod's own address are not captured, ${family}`, async () => {
-      assert.equal((await seenBy(inPod, family === 'ip4' ? '127.0.0.1' : '::1', 8080)).port, 8080);
-      assert.equal((await seenBy(inPod, pod[family], 8080)).port, 8080);
+      assert.equal((await mustCall(inPod, family === 'ip4' ? '127.0.0.1' : '::1', 8080)).port, 8080);
+      assert.equal((await mustCall(inPod, pod[family], 8080)).port, 8080);
     });
   }
 
@@ -101,9 +94,9 @@ describe('the redirect rules of an enrolled pod', { skip: sandboxSkip() }, () =>
     await mustRun('ip', ['-n', node, 'addr', 'add', '169.254.7.127/32', 'dev', 'lo']);
     const inNode = new NamespaceProcesses(pod.node);
     try {
-      const probe = await seenBy(inNode, pod.ip4, 8080, '--from=169.254.7.127');
+      const probe = await mustCall(inNode, pod.ip4, 8080, '--from=169.254.7.127');
       assert.equal(probe.port, 8080);
-      assert.equal((await seenBy(inNode, pod.ip4, 8080)).port, 15006);
+      assert.equal((await mustCall(inNode, pod.ip4, 8080)).port, 15006);
     } finally {
       await inNode.close();
       await mustRun('ip', ['-n', node, 'addr', 'del', '169.254.7.127/32', 'dev', 'lo']);
@@ -129,8 +122,8 @@ describe('the redirect rules of an enrolled pod', { skip: sandboxSkip() }, () =>
     await removeRedirect(pod.netnsPath);
     await removeRedirect(pod.netnsPath);
     assert.doesNotMatch(await state(), /istio|0x111|table 100/);
-    assert.equal((await seenBy(inOutside, pod.ip4, 8080)).port, 8080);
-    assert.deepEqual((await seenBy(inPod, outside.ip6, 8080)).local.ip, outside.ip6);
+    assert.equal((await mustCall(inOutside, pod.ip4, 8080)).port, 8080);
+    assert.deepEqual((await mustCall(inPod, outside.ip6, 8080)).local.ip, outside.ip6);
     await applyRedirect(pod.netnsPath);
     assert.equal(await state(), applied);
   });
