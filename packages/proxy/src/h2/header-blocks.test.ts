@@ -100,6 +100,15 @@ describe('blocks we send', () => {
     for (let size = 0; size < whole; size++) {
       assert.equal(writeConnectRequest(new HpackEncoder(), Buffer.alloc(size), 0, REQUEST), -1);
     }
+    for (const baggage of [undefined, '', 'a=b']) {
+      const room = writeConnectResponse(new HpackEncoder(), Buffer.alloc(100), 0, 200, baggage);
+      for (let size = 0; size < room; size++) {
+        const encoder = new HpackEncoder();
+        encoder.setPeerTableSize(0);
+        assert.equal(writeConnectResponse(new HpackEncoder(), Buffer.alloc(size), 0, 200, baggage), -1);
+        assert.equal(writeConnectResponse(encoder, Buffer.alloc(size + 1), 0, 200, baggage), -1);
+      }
+    }
     const large = { ...REQUEST, baggage: 'x'.repeat(16_384) };
     assert.equal(writeConnectRequest(new HpackEncoder(), Buffer.alloc(100_000), 0, large), -1);
   });

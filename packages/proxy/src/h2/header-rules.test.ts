@@ -151,6 +151,8 @@ describe('response headers', () => {
     ],
     ['four digits', [[':status', '2000']]],
     ['a sign', [[':status', '+20']]],
+    ['a letter', [[':status', '2a0']]],
+    ['a character below the digits', [[':status', '9/9']]],
     ['000', [[':status', '000']]],
     ['101', [[':status', '101']]],
     [
