@@ -48,6 +48,9 @@ const CHECKS: readonly { readonly name: string; readonly command: readonly strin
 ];
 
 const tally = new Tally();
+/** Set by Ctrl-C or SIGTERM: what runs is let end (it gets the signal too), what has not begun is left out. */
+let interruptedBy: NodeJS.Signals | undefined;
+const running = new Set<ReturnType<typeof spawn>>();
 const scratch = mkdtempSync(join(tmpdir(), 'ambit-test-'));
 
 async function main(): Promise<number> {
@@ -83,9 +86,13 @@ async function main(): Promise<number> {
   }
 
   if (flags.only === undefined && (isAll || flags.unit === true)) await runChecks();
-  if (wanted.some(path => unit.includes(path))) await runUnit(unit);
-  if (wanted.some(path => e2e.includes(path))) await runE2e(e2e);
+  if (interruptedBy === undefined && wanted.some(path => unit.includes(path))) await runUnit(unit);
+  if (interruptedBy === undefined && wanted.some(path => e2e.includes(path))) await runE2e(e2e);
   process.stdout.write(tally.text());
+  if (interruptedBy !== undefined) {
+    console.log(`interrupted by ${interruptedBy}: the rest did not run`);
+    return 1;
+  }
   return tally.failed === 0 ? 0 : 1;
 }
 
@@ -167,14 +174,23 @@ async function capture(program: string, args: readonly string[]): Promise<{ code
 /** Resolves when the process and its streams have ended; a signal or a failed start counts as status 1. */
 function exitCode(child: ReturnType<typeof spawn>): Promise<number> {
   const { promise, resolve: settle } = Promise.withResolvers<number>();
+  running.add(child);
   child.on('error', error => {
     console.log(error.message);
     settle(1);
   });
-  child.on('close', code => settle(code ?? 1));
+  child.on('close', code => {
+    running.delete(child);
+    settle(code ?? 1);
+  });
   return promise;
 }
 
+process.on('SIGINT', () => (interruptedBy ??= 'SIGINT'));
+process.on('SIGTERM', () => {
+  interruptedBy ??= 'SIGTERM';
+  for (const child of running) child.kill('SIGTERM');
+});
 try {
   process.exitCode = await main();
 } finally {
