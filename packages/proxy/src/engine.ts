@@ -22,6 +22,11 @@ export interface Flushable {
   flush(): void;
 }
 
+/** A connection that is being closed slowly; see lingering-close.ts. */
+export interface Lingering {
+  end(): void;
+}
+
 /** One receive: large enough that a bulk tunnel needs few system calls, small enough for the second-level cache. */
 export const RECEIVE_BYTES = 256 * 1024;
 /** Room before the received bytes for the partial record of the last read (16 KiB + header + expansion). */
@@ -33,6 +38,8 @@ const KEPT_TRANSMIT_SLABS = 4;
 /** Records one bulk stream may read in a pass when it is alone, and the least it gets when there are many. */
 export const BULK_SEGMENTS = 16;
 const LEAST_BULK_SEGMENTS = 4;
+/** A stream that found no memory for a slab looks again after this long: memory is also freed by other workers. */
+const SLAB_RETRY_MS = 20;
 /** After this long without bulk traffic the kept transmit slabs go back to the allocator. */
 const SLAB_IDLE_MS = 10_000;
 
@@ -48,8 +55,8 @@ export class Engine {
   readonly delivery = new Delivery(IoVec.allocate(64), this.receive);
   /** Scratch for reads that do not go through a tunnel. */
   readonly scratch: Slab = Slab.allocate(64 * 1024);
-  /** Monotonic milliseconds, read once a turn. */
-  nowMs: number = performance.now();
+  /** Connections being closed slowly. */
+  readonly lingering = new Set<Lingering>();
   /** Segments a bulk stream may read in this pass. */
   bulkSegments = BULK_SEGMENTS;
   /** Called at the end of each turn, before the next wait; for batches such as connection records. */
@@ -63,12 +70,27 @@ export class Engine {
   readonly #slabs: Slab[] = [];
   #slabsUsedMs = 0;
   #slabTimer: Timer | undefined;
-  readonly #slabWaiters: Array<() => void> = [];
+  readonly #slabWaiters = new Set<Pumpable>();
+  #slabRetry: Timer | undefined;
   #running = false;
+  #nowMs = 0;
+  #isNowStale = true;
 
   constructor(budget: MemoryBudget) {
     this.budget = budget;
     this.reactor = new Reactor();
+  }
+
+  /**
+   * Monotonic milliseconds, read at most twice a turn. Handlers that run when a long wait ends see the time after it,
+   * not before: a deadline counted from the beginning of the wait would be over already.
+   */
+  get nowMs(): number {
+    if (this.#isNowStale) {
+      this.#nowMs = performance.now();
+      this.#isNowStale = false;
+    }
+    return this.#nowMs;
   }
 
   enqueue(work: Pumpable): void {
@@ -86,7 +108,7 @@ export class Engine {
 
   /**
    * A slab for sealed output. For user data (`essential` false) undefined means that the memory budget is spent; then
-   * `onSlab` tells when to try again. Control frames are essential: they get a slab beyond the budget, of which they
+   * `awaitSlab` tells when to try again. Control frames are essential: they get a slab beyond the budget, of which they
    * touch a few pages at most.
    */
   takeTransmitSlab(essential: boolean): Slab | undefined {
@@ -100,7 +122,7 @@ export class Engine {
   }
 
   returnTransmitSlab(slab: Slab): void {
-    if (this.#slabs.length < KEPT_TRANSMIT_SLABS) {
+    if (this.#slabs.length < KEPT_TRANSMIT_SLABS && !this.budget.isTight) {
       this.#slabs.push(slab);
       this.#slabsUsedMs = this.nowMs;
       if (this.#slabTimer === undefined) this.#armTrim(SLAB_IDLE_MS);
@@ -108,12 +130,13 @@ export class Engine {
       slab.close();
       this.budget.give(TRANSMIT_BYTES);
     }
-    const waiter = this.#slabWaiters.shift();
-    waiter?.();
+    if (this.#slabWaiters.size > 0) this.#wakeSlabWaiters();
   }
 
-  onSlab(run: () => void): void {
-    this.#slabWaiters.push(run);
+  /** Queues `work` again when there may be memory for a slab. */
+  awaitSlab(work: Pumpable): void {
+    this.#slabWaiters.add(work);
+    this.#slabRetry ??= this.timers.at(this.nowMs + SLAB_RETRY_MS, () => this.#wakeSlabWaiters());
   }
 
   /** One turn; waits at most `maxWaitMs` (-1: until something happens). Callable from tests and from `run`. */
@@ -124,12 +147,14 @@ export class Engine {
       const timer = this.timers.untilNext(this.nowMs);
       if (timer >= 0 && (wait < 0 || timer < wait)) wait = timer;
     }
+    this.#isNowStale = true;
     this.reactor.poll(wait);
-    this.nowMs = performance.now();
+    this.#isNowStale = true;
     this.timers.fire(this.nowMs);
     this.#runQueues();
     this.#flushDirty();
     this.afterTurn?.();
+    this.#isNowStale = true;
   }
 
   /** Turns until `stop`. */
@@ -143,6 +168,9 @@ export class Engine {
   }
 
   close(): void {
+    for (const lingering of Array.from(this.lingering)) lingering.end();
+    this.timers.cancel(this.#slabTimer);
+    this.timers.cancel(this.#slabRetry);
     for (const slab of this.#slabs) {
       slab.close();
       this.budget.give(TRANSMIT_BYTES);
@@ -186,6 +214,15 @@ export class Engine {
       output.flush();
     }
     dirty.length = 0;
+  }
+
+  // All of them, since the first may have lost interest; those that find nothing wait again.
+  #wakeSlabWaiters(): void {
+    this.timers.cancel(this.#slabRetry);
+    this.#slabRetry = undefined;
+    const waiters = Array.from(this.#slabWaiters);
+    this.#slabWaiters.clear();
+    for (const waiter of waiters) this.enqueue(waiter);
   }
 
   #armTrim(inMs: number): void {

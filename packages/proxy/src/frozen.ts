@@ -12,6 +12,8 @@ export interface FrozenStream {
   readonly sendWindow: number;
   readonly receiveWindow: number;
   readonly uncreditedBytes: number;
+  /** How many of the first pending bytes are our own (`prepend`). */
+  readonly prependedBytes: number;
   /** Bytes received from the tunnel that the TCP side has not taken yet. */
   readonly pending: readonly Uint8Array[];
   readonly localEnded: boolean;
@@ -40,6 +42,11 @@ export interface FrozenTunnel {
   readonly receiveWindow: number;
   readonly uncreditedBytes: number;
   readonly withheldBytes: number;
+  /** The stream whose DATA frame is half read, 0 for none, and what of that frame no stream has taken yet. */
+  readonly currentStreamId: number;
+  readonly currentUnusedBytes: number;
+  /** The peer has acknowledged our SETTINGS. */
+  readonly settingsAcknowledged: boolean;
   readonly nextStreamId: number;
   readonly highestPeerStreamId: number;
   readonly goawaySent: 'no' | 'warned' | 'final';

@@ -10,10 +10,11 @@ import type { ReasonCode, SocketAddress } from '@ambit/mesh';
 import type { RecordTls } from './connection-record.ts';
 import { dialReason, errnoText } from './dial-failure.ts';
 import type { Engine } from './engine.ts';
+import { closeLingering } from './lingering-close.ts';
 import { type SecuredSocket, SecureHandshake } from './secure-handshake.ts';
 import type { Timer } from './timers.ts';
 import { TunnelOutput } from './tunnel-output.ts';
-import { Tunnel, type TunnelEvents, type TunnelSettings } from './tunnel.ts';
+import { ASSUMED_PEER_STREAMS, Tunnel, type TunnelEvents, type TunnelSettings } from './tunnel.ts';
 
 /** Where a tunnel goes and whom it must find there. */
 export interface PoolTarget {
@@ -59,6 +60,8 @@ interface Entry {
   readonly tunnels: PooledTunnel[];
   readonly dials: Set<SecureHandshake>;
   waiters: PoolWaiter[];
+  /** The stream limit that the peer announced last, assumed of its next tunnels until they announce theirs. */
+  peerMaxStreams: number | undefined;
 }
 
 export function poolKey(target: PoolTarget): string {
@@ -69,6 +72,8 @@ export class HbonePool {
   readonly #deps: PoolDeps;
   readonly #settings: PoolSettings;
   readonly #entries = new Map<string, Entry>();
+  /** Tunnels that take no new streams and wait for the end of their last. */
+  readonly #draining = new Set<PooledTunnel>();
   #closed = false;
 
   constructor(deps: PoolDeps, settings: PoolSettings) {
@@ -78,7 +83,7 @@ export class HbonePool {
 
   /** Live tunnels, for statistics and tests. */
   get tunnelCount(): number {
-    let count = 0;
+    let count = this.#draining.size;
     for (const entry of this.#entries.values()) count += entry.tunnels.length;
     return count;
   }
@@ -94,11 +99,7 @@ export class HbonePool {
       waiter.onTunnelFailed('drain.deadline', 'pool draining');
       return;
     }
-    let entry = this.#entries.get(key);
-    if (entry === undefined) {
-      entry = { key, target, tunnels: [], dials: new Set(), waiters: [] };
-      this.#entries.set(key, entry);
-    }
+    const entry = this.#entryOf(key, target);
     const pooled = entry.waiters.length === 0 ? this.#withRoom(entry) : undefined;
     if (pooled !== undefined) {
       waiter.onTunnel(pooled);
@@ -122,30 +123,30 @@ export class HbonePool {
 
   /** Every tunnel, for a hand-over. */
   tunnels(): PooledTunnel[] {
-    return [...this.#entries.values()].flatMap(entry => entry.tunnels);
+    return [...Array.from(this.#entries.values()).flatMap(entry => entry.tunnels), ...this.#draining];
   }
 
   /** Takes in a tunnel that was handed over; `make` gets the events to build it with. */
   adopt(target: PoolTarget, peer: TunnelPeer, make: (events: TunnelEvents) => Tunnel): PooledTunnel {
     const key = poolKey(target);
-    let entry = this.#entries.get(key);
-    if (entry === undefined) {
-      entry = { key, target, tunnels: [], dials: new Set(), waiters: [] };
-      this.#entries.set(key, entry);
-    }
+    const entry = this.#entryOf(key, target);
     const pooled = new PooledTunnel(this.#deps.engine, this.#settings, target, peer, make, this.#hooks(entry));
     if (pooled.tunnel.state === 'open') entry.tunnels.push(pooled);
-    else this.#dropIfEmpty(entry);
+    else {
+      this.#draining.add(pooled);
+      this.#dropIfEmpty(entry);
+    }
     return pooled;
   }
 
   /** Forgets a tunnel that was frozen; it is not closed. */
   release(pooled: PooledTunnel): void {
+    pooled.dispose();
+    if (this.#draining.delete(pooled)) return;
     for (const entry of this.#entries.values()) {
       const index = entry.tunnels.indexOf(pooled);
       if (index < 0) continue;
       entry.tunnels.splice(index, 1);
-      pooled.dispose();
       this.#dropIfEmpty(entry);
       return;
     }
@@ -163,13 +164,19 @@ export class HbonePool {
     }
   }
 
-  /** Everything ends now. */
+  /** Every stream ends now; tunnels without one still send what they owe their peer. */
   close(reason: ReasonCode, error: string): void {
     this.drain();
-    for (const entry of Array.from(this.#entries.values())) {
-      for (const pooled of entry.tunnels.slice()) pooled.tunnel.destroy(reason, error);
+    for (const { tunnel } of Array.from(this.#draining)) if (tunnel.streams.size > 0) tunnel.destroy(reason, error);
+  }
+
+  #entryOf(key: string, target: PoolTarget): Entry {
+    let entry = this.#entries.get(key);
+    if (entry === undefined) {
+      entry = { key, target, tunnels: [], dials: new Set(), waiters: [], peerMaxStreams: undefined };
+      this.#entries.set(key, entry);
     }
-    this.#entries.clear();
+    return entry;
   }
 
   #withRoom(entry: Entry): PooledTunnel | undefined {
@@ -179,7 +186,8 @@ export class HbonePool {
   }
 
   #dialAsNeeded(entry: Entry): void {
-    const wanted = Math.min(MAX_DIALS, Math.ceil(entry.waiters.length / this.#settings.maxStreamsPerTunnel));
+    const each = Math.max(1, Math.min(this.#settings.maxStreamsPerTunnel, entry.peerMaxStreams ?? Infinity));
+    const wanted = Math.min(MAX_DIALS, Math.ceil(entry.waiters.length / each));
     while (entry.dials.size < wanted && entry.waiters.length > 0) this.#dial(entry);
   }
 
@@ -236,6 +244,7 @@ export class HbonePool {
       new Tunnel(engine, 'client', fd, session.records, tunnelSettings, events);
     const peer: TunnelPeer = { identity: proven, tls };
     const pooled = new PooledTunnel(engine, this.#settings, entry.target, peer, make, this.#hooks(entry));
+    if (entry.peerMaxStreams !== undefined) pooled.tunnel.peerMaxStreams = entry.peerMaxStreams;
     entry.tunnels.push(pooled);
     pooled.tunnel.start();
     this.#serveWaiters(entry);
@@ -267,16 +276,26 @@ export class HbonePool {
 
   #hooks(entry: Entry): PooledHooks {
     return {
-      onRoom: () => {
-        if (entry.waiters.length > 0) this.#serveWaiters(entry);
+      onCapacity: pooled => {
+        if (pooled.tunnel.peerMaxStreams !== ASSUMED_PEER_STREAMS) entry.peerMaxStreams = pooled.tunnel.peerMaxStreams;
+        if (entry.waiters.length > 0 && pooled.hasRoom) this.#serveWaiters(entry);
       },
-      onUnusable: pooled => {
-        const index = entry.tunnels.indexOf(pooled);
-        if (index >= 0) entry.tunnels.splice(index, 1);
-        if (entry.waiters.length > 0) this.#dialAsNeeded(entry);
-        this.#dropIfEmpty(entry);
+      onDraining: pooled => {
+        this.#draining.add(pooled);
+        this.#forget(entry, pooled);
+      },
+      onClosed: pooled => {
+        this.#draining.delete(pooled);
+        this.#forget(entry, pooled);
       },
     };
+  }
+
+  #forget(entry: Entry, pooled: PooledTunnel): void {
+    const index = entry.tunnels.indexOf(pooled);
+    if (index >= 0) entry.tunnels.splice(index, 1);
+    if (entry.waiters.length > 0) this.#dialAsNeeded(entry);
+    this.#dropIfEmpty(entry);
   }
 
   #dropIfEmpty(entry: Entry): void {
@@ -293,8 +312,9 @@ export interface TunnelPeer {
 }
 
 interface PooledHooks {
-  onRoom(): void;
-  onUnusable(pooled: PooledTunnel): void;
+  onCapacity(pooled: PooledTunnel): void;
+  onDraining(pooled: PooledTunnel): void;
+  onClosed(pooled: PooledTunnel): void;
 }
 
 /** A tunnel in the pool: its peer, its room for streams, its idle timer. */
@@ -321,7 +341,7 @@ export class PooledTunnel implements TunnelEvents {
     this.target = target;
     this.peer = peer;
     this.tunnel = make(this);
-    this.#armIdle();
+    this.#armIdle(settings.idleMs);
   }
 
   get hasRoom(): boolean {
@@ -335,18 +355,18 @@ export class PooledTunnel implements TunnelEvents {
   onBadRequest(): void {}
 
   onCapacity(): void {
-    if (this.tunnel.streams.size === 0) this.#armIdle();
-    if (this.hasRoom) this.#hooks.onRoom();
+    if (this.tunnel.streams.size === 0) this.#armIdle(this.#settings.idleMs);
+    this.#hooks.onCapacity(this);
   }
 
   onDraining(): void {
     this.#disarmIdle();
-    this.#hooks.onUnusable(this);
+    this.#hooks.onDraining(this);
   }
 
   onClosed(): void {
     this.#disarmIdle();
-    this.#hooks.onUnusable(this);
+    this.#hooks.onClosed(this);
   }
 
   dispose(): void {
@@ -354,15 +374,15 @@ export class PooledTunnel implements TunnelEvents {
   }
 
   // The timer is armed when the last stream ends and looks when it fires, so that opening a stream costs nothing.
-  #armIdle(): void {
-    if (this.#idle !== undefined) return;
-    this.#idle = this.#engine.timers.at(this.#engine.nowMs + this.#settings.idleMs, () => {
+  #armIdle(inMs: number): void {
+    if (this.#idle !== undefined || this.tunnel.state !== 'open') return;
+    this.#idle = this.#engine.timers.at(this.#engine.nowMs + inMs, () => {
       this.#idle = undefined;
       if (this.tunnel.state !== 'open') return;
       if (this.tunnel.streams.size > 0) return;
-      const idleFor = this.#engine.nowMs - this.tunnel.lastUsedMs;
-      if (idleFor >= this.#settings.idleMs) this.tunnel.drain();
-      else this.#armIdle();
+      const leftMs = this.tunnel.lastUsedMs + this.#settings.idleMs - this.#engine.nowMs;
+      if (leftMs <= 0) this.tunnel.drain();
+      else this.#armIdle(leftMs);
     });
   }
 
@@ -379,5 +399,5 @@ export function refusePeer(engine: Engine, socket: SecuredSocket): void {
   output.flush();
   output.close();
   socket.session.records.close();
-  socket.fd.close();
+  closeLingering(engine, socket.fd);
 }

@@ -16,6 +16,7 @@ import {
 import { isReasonCode, parseSpiffeId, type ReasonCode } from '@ambit/mesh';
 import { dialReason, errnoText } from './dial-failure.ts';
 import type { Engine, Pumpable } from './engine.ts';
+import { closeLingering } from './lingering-close.ts';
 import type { Timer } from './timers.ts';
 
 export interface SecuredSocket {
@@ -46,6 +47,8 @@ export class SecureHandshake implements EventHandler, Pumpable {
   #handshake: Handshake | undefined;
   #registration: Registration | undefined;
   #timer: Timer | undefined;
+  /** Why it could not even begin; told in the next turn, since owners do not expect a call from the constructor. */
+  #stillborn: string | undefined;
   #phase: 'connecting' | 'shaking' | 'ended';
 
   /** Takes over `fd`. `connecting`: a connect was started and not answered yet. The role is that of the context. */
@@ -80,18 +83,22 @@ export class SecureHandshake implements EventHandler, Pumpable {
   }
 
   pump(): void {
-    if (this.#phase !== 'shaking' || this.#handshake === undefined) return;
+    if (this.#phase !== 'shaking') return;
+    if (this.#stillborn !== undefined) this.#fail('tls.config', this.#stillborn);
+    if (this.#handshake === undefined) return;
     const step = this.#handshake.step();
     if (step === 'done') this.#succeed(this.#handshake);
     else if (step === 'failed') {
       const failure = this.#handshake.failure;
       const code = failure?.code ?? 'tls.protocol';
-      this.#fail(reasonOfTls(code), `tls handshake error: ${failure?.message ?? code}`);
+      // Our alert, if there was reason for one, is in the socket and must arrive.
+      this.#fail(reasonOfTls(code), `tls handshake error: ${failure?.message ?? code}`, 'linger');
     }
   }
 
   /** Gives up without telling the owner. */
   cancel(): void {
+    if (this.#phase === 'ended') return;
     this.#end();
     this.#fd.close();
   }
@@ -101,8 +108,7 @@ export class SecureHandshake implements EventHandler, Pumpable {
     try {
       this.#handshake = new Handshake(this.#context, this.#fd);
     } catch (error) {
-      this.#fail('tls.config', `tls error: ${error instanceof Error ? error.message : String(error)}`);
-      return;
+      this.#stillborn = `tls error: ${error instanceof Error ? error.message : String(error)}`;
     }
     this.#arm(this.#limits.handshakeTimeoutMs);
     this.#engine.enqueue(this);
@@ -125,19 +131,23 @@ export class SecureHandshake implements EventHandler, Pumpable {
   }
 
   #succeed(handshake: Handshake): void {
-    const session = handshake.finish();
+    let session: TlsSession;
+    try {
+      session = handshake.finish();
+    } catch (error) {
+      this.#fail('tls.protocol', `tls error: ${error instanceof Error ? error.message : String(error)}`);
+      return;
+    }
     const identities = spiffeUris(session.peerLeafDer).filter(uri => parseSpiffeId(uri) !== undefined);
-    const registration = this.#registration;
-    this.#end();
-    // The descriptor lives on under another handler.
-    if (registration !== undefined) this.#engine.reactor.remove(registration);
+    this.#end(); // the descriptor lives on under another handler
     this.#owner.onSecured({ fd: this.#fd, session, identities });
   }
 
-  #fail(reason: ReasonCode, error: string): void {
+  #fail(reason: ReasonCode, error: string, how: 'close' | 'linger' = 'close'): void {
     if (this.#phase === 'ended') return;
     this.#end();
-    this.#fd.close();
+    if (how === 'linger') closeLingering(this.#engine, this.#fd);
+    else this.#fd.close();
     this.#owner.onHandshakeFailed(reason, error);
   }
 

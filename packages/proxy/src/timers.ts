@@ -9,16 +9,21 @@ export interface Timer {
   run: (() => void) | undefined;
 }
 
+interface Entry extends Timer {
+  /** False once it left the heap, be it to be run in a moment. */
+  isListed: boolean;
+}
+
 /** Below this many entries a rebuild would cost more than the dead entries do. */
 const REBUILD_ABOVE = 64;
 
 export class Timers {
-  readonly #heap: Timer[] = [];
+  readonly #heap: Entry[] = [];
   #dead = 0;
 
   /** Runs `run` once, no earlier than `dueMs` on the engine's monotonic clock. */
   at(dueMs: number, run: () => void): Timer {
-    const timer: Timer = { dueMs, run };
+    const timer: Entry = { dueMs, run, isListed: true };
     const heap = this.#heap;
     heap.push(timer);
     let child = heap.length - 1;
@@ -36,6 +41,8 @@ export class Timers {
   cancel(timer: Timer | undefined): void {
     if (timer?.run === undefined) return;
     timer.run = undefined;
+    // One that is due together with its canceller is not in the heap any more.
+    if (!(timer as Entry).isListed) return;
     this.#dead++;
     if (this.#dead > REBUILD_ABOVE && this.#dead * 2 > this.#heap.length) this.#rebuild();
   }
@@ -54,9 +61,10 @@ export class Timers {
 
   /** Runs everything that is due. A timer armed while running waits for the next call, so this always ends. */
   fire(nowMs: number): void {
-    const due: Timer[] = [];
+    const due: Entry[] = [];
     for (let first = this.#heap[0]; first !== undefined && first.dueMs <= nowMs; first = this.#heap[0]) {
       this.#pop();
+      first.isListed = false;
       if (first.run === undefined) this.#dead--;
       else due.push(first);
     }

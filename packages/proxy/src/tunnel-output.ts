@@ -73,7 +73,11 @@ export class TunnelOutput {
   reserve(bytes: number): number {
     this.#ensureSlab(true);
     if (this.#contentBytes + bytes > MAX_CONTENT_BYTES) this.#seal();
-    const at = this.#record + RECORD_HEADER_BYTES + this.#contentBytes;
+    let at = this.#record + RECORD_HEADER_BYTES + this.#contentBytes;
+    if (at + bytes + RECORD_OVERHEAD_BYTES > TRANSMIT_BYTES && this.#sentTo > 0) {
+      this.#compact();
+      at = this.#record + RECORD_HEADER_BYTES + this.#contentBytes;
+    }
     if (at + bytes + RECORD_OVERHEAD_BYTES > TRANSMIT_BYTES) return this.#overflow();
     this.#contentBytes += bytes;
     return at;
@@ -209,6 +213,13 @@ export class TunnelOutput {
     this.#sentTo = 0;
     this.#record = 0;
     this.#contentBytes = 0;
+  }
+
+  // What was sent long ago makes room; only when a peer reads slowly enough to keep one slab busy to its end.
+  #compact(): void {
+    this.#slab?.bytes.copyWithin(0, this.#sentTo, this.#record + RECORD_HEADER_BYTES + this.#contentBytes);
+    this.#record -= this.#sentTo;
+    this.#sentTo = 0;
   }
 
   #overflow(): number {

@@ -82,6 +82,7 @@ export class TunnelStream implements EventHandler, Pumpable, DeliveryTarget {
   #localEnded = false;
   #remoteEnded = false;
   #uncredited = 0;
+  #prepended = 0;
   #pending: PendingBytes | undefined;
 
   constructor(tunnel: Tunnel, id: number, owner: StreamOwner) {
@@ -101,14 +102,35 @@ export class TunnelStream implements EventHandler, Pumpable, DeliveryTarget {
     return this.#pending?.bytes ?? 0;
   }
 
+  /** Whether the peer has ended its direction. */
+  get isRemoteEnded(): boolean {
+    return this.#remoteEnded;
+  }
+
+  /** Both directions are over as far as the tunnel is concerned; only the TCP side has bytes to take yet. */
+  get isSettled(): boolean {
+    return this.#localEnded && this.#remoteEnded;
+  }
+
   /** Takes over the TCP connection. `dialing`: a connect is under way; `connected`: it is up already. */
   attach(fd: Fd, state: 'dialing' | 'connected'): void {
+    if (this.phase === 'closed') {
+      closeWithReset(fd);
+      return;
+    }
     this.#fd = fd;
     if (state === 'dialing') {
       this.phase = 'dialing';
       this.#writable = false;
     }
     this.#registration = this.tunnel.engine.reactor.add(fd, this);
+  }
+
+  /** Puts bytes of our own in front of what the peer sends; they count neither as received nor against windows. */
+  prepend(bytes: Uint8Array): void {
+    this.#pending ??= new PendingBytes(this.tunnel.engine.budget);
+    this.#pending.appendAnyway(bytes);
+    this.#prepended += bytes.length;
   }
 
   /** Starts copying: the server role calls this with the 200 it sends, the tunnel on a received 200. */
@@ -159,10 +181,13 @@ export class TunnelStream implements EventHandler, Pumpable, DeliveryTarget {
     const segments = this.isBulk && engine.bulkSegments < this.#segments ? engine.bulkSegments : this.#segments;
     const asked = output.prepareRead(limit, segments);
     if (asked === 0) {
-      engine.onSlab(() => engine.enqueue(this));
+      engine.awaitSlab(this);
       return;
     }
+    // Whatever the read brings, the flush at the end of the turn gives an unused slab back.
+    engine.markDirty(tunnel);
     const read = readv(this.#fd, engine.iov);
+    engine.iov.clear();
     if (read < 0) {
       if (read === -Errno.EAGAIN) this.#readable = false;
       else this.#tcpFailed(-read);
@@ -191,13 +216,17 @@ export class TunnelStream implements EventHandler, Pumpable, DeliveryTarget {
 
   /** Tunnel to TCP: writes the gathered slices, keeps the rest. */
   takeDelivery(delivery: Delivery): void {
-    if (this.phase === 'closed') return;
     const total = delivery.bytes;
+    if (this.phase === 'closed') {
+      this.tunnel.onBytesTaken(total);
+      return;
+    }
     let written = 0;
     if (this.phase === 'open' && this.#writable && this.pendingBytes === 0 && this.#fd !== undefined) {
       written = delivery.writeTo(this.#fd);
       if (written < 0) {
         if (written !== -Errno.EAGAIN) {
+          this.tunnel.onBytesTaken(total);
           this.#tcpFailed(-written);
           return;
         }
@@ -208,7 +237,10 @@ export class TunnelStream implements EventHandler, Pumpable, DeliveryTarget {
     if (written < total) {
       this.#pending ??= new PendingBytes(this.tunnel.engine.budget);
       const pending = this.#pending;
+      const before = pending.bytes;
       if (!delivery.forEachAfter(written, (bytes, start, end) => pending.append(bytes, start, end))) {
+        // What was kept is accounted for when the stream closes; the rest is dropped here.
+        this.tunnel.onBytesTaken(total - (pending.bytes - before));
         this.abort(H2_ERROR.ENHANCE_YOUR_CALM, failed('limit.memory', 'memory budget of the proxy is spent'));
         return;
       }
@@ -233,10 +265,11 @@ export class TunnelStream implements EventHandler, Pumpable, DeliveryTarget {
     if (this.phase === 'closed') return;
     if (code === H2_ERROR.REFUSED_STREAM && this.phase === 'requested') {
       this.#close('reset', failed('hbone.refused_stream', 'stream refused by the peer', true));
-    } else if (code === H2_ERROR.NO_ERROR) {
+    } else if (code === H2_ERROR.NO_ERROR && this.phase === 'open') {
       // The peer has sent all it will and wants no more from us: an ordinary end, what is pending still goes out.
-      if (this.pendingBytes > 0 && this.phase === 'open') this.#drain();
-      this.#close('close', FINISHED);
+      this.#localEnded = true;
+      this.#remoteEnded = true;
+      this.#finishIfDone();
     } else {
       this.#close('reset', failed('peer.reset', `stream reset by the peer (HTTP/2 error ${code})`));
     }
@@ -245,7 +278,7 @@ export class TunnelStream implements EventHandler, Pumpable, DeliveryTarget {
   /** Ends the stream from our side: RST_STREAM to the peer, RST to the TCP side. */
   abort(code: number, end: StreamEnd): void {
     if (this.phase === 'closed') return;
-    this.tunnel.sendReset(this.id, code);
+    if (!this.isSettled) this.tunnel.sendReset(this.id, code);
     this.#close('reset', end);
   }
 
@@ -254,8 +287,9 @@ export class TunnelStream implements EventHandler, Pumpable, DeliveryTarget {
     this.#close('reset', end);
   }
 
-  /** The tunnel is gone. */
+  /** The tunnel is gone. A settled stream does not need it any more and lives on until its last bytes are taken. */
   onTunnelClosed(end: StreamEnd): void {
+    if (this.isSettled) return;
     this.#close('reset', end);
   }
 
@@ -271,6 +305,7 @@ export class TunnelStream implements EventHandler, Pumpable, DeliveryTarget {
       sendWindow: this.sendWindow,
       receiveWindow: this.receiveWindow,
       uncreditedBytes: this.#uncredited,
+      prependedBytes: this.#prepended,
       pending: this.#pending?.takeAll() ?? [],
       localEnded: this.#localEnded,
       remoteEnded: this.#remoteEnded,
@@ -290,6 +325,7 @@ export class TunnelStream implements EventHandler, Pumpable, DeliveryTarget {
     this.sendWindow = frozen.sendWindow;
     this.receiveWindow = frozen.receiveWindow;
     this.#uncredited = frozen.uncreditedBytes;
+    this.#prepended = frozen.prependedBytes;
     this.#localEnded = frozen.localEnded;
     this.#remoteEnded = frozen.remoteEnded;
     this.bytesFromTunnel = frozen.bytesFromTunnel;
@@ -333,9 +369,18 @@ export class TunnelStream implements EventHandler, Pumpable, DeliveryTarget {
     if (this.#remoteEnded) this.#endTcp();
   }
 
-  #credit(bytes: number): void {
+  #credit(taken: number): void {
+    // Bytes of our own go first, and nobody is owed window for them.
+    const own = taken < this.#prepended ? taken : this.#prepended;
+    this.#prepended -= own;
+    const bytes = taken - own;
+    if (bytes === 0) return;
     this.bytesFromTunnel += bytes;
     this.tunnel.onBytesTaken(bytes);
+    this.#giveWindow(bytes);
+  }
+
+  #giveWindow(bytes: number): void {
     this.#uncredited += bytes;
     if (this.#remoteEnded || this.#uncredited * CREDIT_SHARE < this.tunnel.settings.streamWindowBytes) return;
     this.receiveWindow += this.#uncredited;
@@ -345,7 +390,7 @@ export class TunnelStream implements EventHandler, Pumpable, DeliveryTarget {
 
   /** Padding and the like: window that the peer used for bytes nobody will take. */
   creditUnused(bytes: number): void {
-    this.#uncredited += bytes;
+    if (this.phase !== 'closed') this.#giveWindow(bytes);
   }
 
   #endTcp(): void {

@@ -4,7 +4,8 @@
 // request means is its owner's business (`TunnelEvents`); copying bytes is TunnelStream's.
 //
 // One file although long: connection-level protocol state is one state machine. Life:
-//   open --GOAWAY sent or received--> draining --last stream gone--> closed;   open|draining --any fault--> closed.
+//   open --GOAWAY sent or received--> draining --last stream gone, output sent--> closed
+//   open or draining --any fault--> closed; what was said last (GOAWAY, alert) still reaches the peer (lingering-close).
 // Memory: at most one partial record and one header block, plus what streams hold under the memory budget.
 import { STATUS_CODES } from 'node:http';
 import {
@@ -63,6 +64,7 @@ import {
   writeWindowUpdate,
 } from './h2/index.ts';
 import type { FrozenTunnel } from './frozen.ts';
+import { closeLingering } from './lingering-close.ts';
 import { TunnelOutput } from './tunnel-output.ts';
 import type { Timer } from './timers.ts';
 import { failed, type StreamEnd, type StreamOwner, TunnelStream } from './tunnel-stream.ts';
@@ -100,7 +102,7 @@ export interface TunnelEvents {
 }
 
 /** Until the peer's SETTINGS arrive a client assumes this many streams (what upstream assumes). */
-const ASSUMED_PEER_STREAMS = 100;
+export const ASSUMED_PEER_STREAMS = 100;
 /** A turn reads a tunnel at most this often before others have their say. */
 const READS_PER_PUMP = 2;
 const CREDIT_SHARE = 4;
@@ -169,6 +171,9 @@ export class Tunnel implements EventHandler, Pumpable, Flushable, FrameSink {
   #highestPeerStream = 0;
   #goawaySent: 'no' | 'warned' | 'final' = 'no';
   #goawayReceived = false;
+  /** Until the peer acknowledges our SETTINGS it may use the initial window of RFC 9113 on new streams. */
+  #settingsAcknowledged = false;
+  #peerSettingsSeen: boolean;
   /** The stream whose DATA frame is being read; undefined when it is one we have forgotten. */
   #current: TunnelStream | undefined;
   #currentUnused = 0;
@@ -206,8 +211,10 @@ export class Tunnel implements EventHandler, Pumpable, Flushable, FrameSink {
       this.#decoder = HpackDecoder.fromState(resume.decoder, hpack);
       this.#encoder = HpackEncoder.fromState(resume.encoder);
     }
+    this.#peerSettingsSeen = resume?.reader.settingsSeen ?? false;
     this.#guard = new FloodGuard(engine.nowMs);
-    this.#receiveWindow = settings.connectionWindowBytes;
+    // The window of a connection starts at this and can only be raised.
+    this.#receiveWindow = Math.max(DEFAULT_WINDOW_SIZE, settings.connectionWindowBytes);
     this.#lastReceivedMs = engine.nowMs;
     this.lastUsedMs = engine.nowMs;
   }
@@ -247,26 +254,34 @@ export class Tunnel implements EventHandler, Pumpable, Flushable, FrameSink {
     return this.state === 'open' && this.streams.size < this.peerMaxStreams && this.#nextStreamId <= MAX_WINDOW_SIZE;
   }
 
-  /** Client role: sends CONNECT. The answer comes through the owner. Check `hasCapacity` first. */
+  /**
+   * Client role: sends CONNECT. The answer comes through the owner. Check `hasCapacity` first. A request that cannot be
+   * encoded (`hbone.header_limit`) has failed, and `onClosed` been called, when this returns.
+   */
   openStream(owner: StreamOwner, request: ConnectRequest): TunnelStream {
     const id = this.#nextStreamId;
     this.#nextStreamId += 2;
     const stream = new TunnelStream(this, id, owner);
     this.streams.set(id, stream);
     this.streamsOpened++;
-    this.#sendHeaders(id, writeConnectRequest(this.#encoder, block, 0, request), false);
+    if (!this.#sendHeaders(id, writeConnectRequest(this.#encoder, block, 0, request), false)) {
+      // Nothing was sent: for the peer the id is skipped, so there is nothing to reset.
+      stream.closeRefused(failed('hbone.header_limit', 'request headers too large or not sendable'));
+    }
     return stream;
   }
 
   /** Server role: answers 200; the stream copies from now on. */
   accept(stream: TunnelStream, baggage: string | undefined): void {
-    this.#sendHeaders(stream.id, writeConnectResponse(this.#encoder, block, 0, 200, baggage), false);
-    stream.open();
+    if (stream.phase === 'closed') return;
+    if (this.#sendHeaders(stream.id, writeConnectResponse(this.#encoder, block, 0, 200, baggage), false)) stream.open();
+    else stream.abort(H2_ERROR.INTERNAL_ERROR, failed('hbone.header_limit', 'response headers too large'));
   }
 
   /** Server role: answers with a final status and ends the stream. */
   refuse(stream: TunnelStream, status: number, end: StreamEnd): void {
-    this.#sendHeaders(stream.id, writeConnectResponse(this.#encoder, block, 0, status, undefined), true);
+    if (stream.phase === 'closed') return;
+    this.#sendFinalStatus(stream.id, status, stream.isRemoteEnded);
     stream.closeRefused(end);
   }
 
@@ -281,8 +296,8 @@ export class Tunnel implements EventHandler, Pumpable, Flushable, FrameSink {
       this.#sendGoaway(MAX_WINDOW_SIZE, H2_ERROR.NO_ERROR, '');
       this.#sendPing(DRAIN_PING, 0, false);
     }
+    this.engine.markDirty(this); // `flush` closes it once nothing is left
     this.events.onDraining(this);
-    this.#closeIfDrained();
   }
 
   /** Ends at once: every stream fails with this reason, and the peer learns it by GOAWAY and alert. */
@@ -295,13 +310,13 @@ export class Tunnel implements EventHandler, Pumpable, Flushable, FrameSink {
     if (this.state === 'closed') return;
     this.#sendGoaway(this.#highestPeerStream, code, '');
     this.output.queueAlert(alert === Alert.close_notify ? AlertLevel.warning : AlertLevel.fatal, alert);
-    this.output.flush();
-    this.#close(reason, error);
+    const isSent = this.output.flush() === 0 && this.output.queuedBytes === 0;
+    this.#close(reason, error, isSent ? 'linger' : 'close');
   }
 
   /**
    * Takes the live tunnel out of this worker as plain data. Nothing is sent or received in between, so the peer cannot
-   * tell. This object is closed afterwards; `events` hears nothing.
+   * tell. This object is closed afterwards; `events` hears nothing. Call it between turns, not from a callback.
    * @throws tls.not_exportable when records are OpenSSL's
    */
   freeze(context: unknown): FrozenTunnel {
@@ -322,6 +337,9 @@ export class Tunnel implements EventHandler, Pumpable, Flushable, FrameSink {
       receiveWindow: this.#receiveWindow,
       uncreditedBytes: this.#uncredited,
       withheldBytes: this.#withheld,
+      currentStreamId: this.#current?.id ?? 0,
+      currentUnusedBytes: this.#currentUnused,
+      settingsAcknowledged: this.#settingsAcknowledged,
       nextStreamId: this.#nextStreamId,
       highestPeerStreamId: this.#highestPeerStream,
       goawaySent: this.#goawaySent,
@@ -335,7 +353,10 @@ export class Tunnel implements EventHandler, Pumpable, Flushable, FrameSink {
     return frozen;
   }
 
-  /** Continues a frozen tunnel in this worker. `ownerOf` makes the owner of each stream from its context. */
+  /**
+   * Continues a frozen tunnel in this worker, once: the secrets in `frozen` are wiped. `ownerOf` makes the owner of each
+   * stream from its context.
+   */
   static thaw(
     engine: Engine,
     frozen: FrozenTunnel,
@@ -344,6 +365,8 @@ export class Tunnel implements EventHandler, Pumpable, Flushable, FrameSink {
     ownerOf: (stream: TunnelStream, context: unknown) => StreamOwner,
   ): Tunnel {
     const records = importRecordLayer(frozen.records);
+    frozen.records.readSecret.fill(0);
+    frozen.records.writeSecret.fill(0);
     const tunnel = new Tunnel(engine, frozen.role, new Fd(frozen.fd), records, settings, events, frozen);
     tunnel.#carry = frozen.unopened;
     tunnel.peerInitialWindow = frozen.peerInitialWindow;
@@ -359,13 +382,17 @@ export class Tunnel implements EventHandler, Pumpable, Flushable, FrameSink {
     tunnel.#goawayReceived = frozen.goawayReceived;
     tunnel.streamsOpened = frozen.streamsOpened;
     tunnel.output.restoreUnsent(frozen.unsent);
-    if (frozen.unsent.length > 0) engine.markDirty(tunnel);
+    tunnel.#settingsAcknowledged = frozen.settingsAcknowledged;
+    // Unsent bytes, a key update that waits, or a drain that has nothing left to wait for.
+    engine.markDirty(tunnel);
     for (const each of frozen.streams) {
       const stream = new TunnelStream(tunnel, each.id, UNOWNED);
       tunnel.streams.set(each.id, stream);
       stream.thaw(each);
       stream.owner = ownerOf(stream, each.context);
     }
+    tunnel.#current = tunnel.streams.get(frozen.currentStreamId);
+    tunnel.#currentUnused = frozen.currentUnusedBytes;
     tunnel.#listen();
     return tunnel;
   }
@@ -373,16 +400,19 @@ export class Tunnel implements EventHandler, Pumpable, Flushable, FrameSink {
   // ---- for streams ------------------------------------------------------------------------------------------------
 
   sendEndStream(id: number): void {
+    if (this.state === 'closed') return;
     this.#sendFrame(id, FRAME_TYPE.DATA, FRAME_FLAG.END_STREAM, 0);
   }
 
   sendReset(id: number, code: number): void {
+    if (this.state === 'closed') return;
     const at = this.output.reserve(FRAME_HEADER_BYTES + 4);
     if (at >= 0) writeRstStream(this.output.buffer, at, id, code);
     this.engine.markDirty(this);
   }
 
   sendWindowUpdate(id: number, increment: number): void {
+    if (this.state === 'closed') return;
     const at = this.output.reserve(FRAME_HEADER_BYTES + 4);
     if (at >= 0) writeWindowUpdate(this.output.buffer, at, id, increment);
     this.engine.markDirty(this);
@@ -404,7 +434,7 @@ export class Tunnel implements EventHandler, Pumpable, Flushable, FrameSink {
 
   /** The kernel of a TCP side took bytes, or they were dropped with their stream. */
   onBytesTaken(bytes: number): void {
-    if (this.#withheld === 0 || bytes === 0) return;
+    if (this.#withheld === 0 || bytes === 0 || this.state === 'closed') return;
     const credit = Math.min(bytes, this.#withheld);
     this.#withheld -= credit;
     this.#creditConnection(credit);
@@ -414,8 +444,8 @@ export class Tunnel implements EventHandler, Pumpable, Flushable, FrameSink {
     if (!this.streams.delete(stream.id)) return;
     this.lastUsedMs = this.engine.nowMs;
     if (this.state === 'closed') return;
+    if (this.state === 'draining') this.engine.markDirty(this);
     this.events.onCapacity(this);
-    this.#closeIfDrained();
   }
 
   // ---- reactor ----------------------------------------------------------------------------------------------------
@@ -448,7 +478,8 @@ export class Tunnel implements EventHandler, Pumpable, Flushable, FrameSink {
       );
       return;
     }
-    this.#wakeWaiting();
+    if (this.#isDrained) this.destroy(undefined, 'drained');
+    else this.#wakeWaiting();
   }
 
   pump(): void {
@@ -475,7 +506,7 @@ export class Tunnel implements EventHandler, Pumpable, Flushable, FrameSink {
     }
     if (received === 0) {
       // Without close_notify a cut cannot be told from an end (RFC 8446 section 6.1), so unfinished streams fail.
-      this.#close(this.streams.size > 0 ? 'peer.eof_early' : undefined, 'connection closed by the peer without notice');
+      this.#close(this.#earlyEnd(), 'connection closed by the peer without notice');
       return false;
     }
     this.#lastReceivedMs = this.engine.nowMs;
@@ -521,7 +552,7 @@ export class Tunnel implements EventHandler, Pumpable, Flushable, FrameSink {
         case 'close_notify':
           this.#delivery.flush();
           if (!this.#isClosed()) {
-            this.#close(this.streams.size > 0 ? 'peer.eof_early' : undefined, 'connection closed by the peer');
+            this.#close(this.#earlyEnd(), 'connection closed by the peer');
           }
           return -1;
         case 'alert':
@@ -564,11 +595,10 @@ export class Tunnel implements EventHandler, Pumpable, Flushable, FrameSink {
   // ---- frames (FrameSink) -----------------------------------------------------------------------------------------
 
   onDataFrame(streamId: number, flowLength: number, endStream: boolean): void {
-    this.#current = this.streams.get(streamId);
-    if (flowLength === 0) {
-      if (!endStream) this.#note(FLOOD_KIND.EMPTY_DATA);
-      return;
-    }
+    const stream = this.streams.get(streamId);
+    this.#current = stream;
+    this.#currentUnused = 0;
+    if (flowLength === 0 && !endStream) this.#note(FLOOD_KIND.EMPTY_DATA);
     this.#receiveWindow -= flowLength;
     if (this.#receiveWindow < 0) {
       this.#reader.fail(
@@ -576,7 +606,6 @@ export class Tunnel implements EventHandler, Pumpable, Flushable, FrameSink {
       );
       return;
     }
-    const stream = this.#current;
     if (stream === undefined) {
       if (this.#isIdleStream(streamId)) {
         this.#reader.fail(connectionFault(H2_ERROR.PROTOCOL_ERROR, 'DATA on an idle stream'));
@@ -587,15 +616,27 @@ export class Tunnel implements EventHandler, Pumpable, Flushable, FrameSink {
     }
     stream.receiveWindow -= flowLength;
     if (stream.receiveWindow < 0) {
-      this.#current = undefined;
-      this.#creditConnection(flowLength);
-      stream.abort(H2_ERROR.FLOW_CONTROL_ERROR, failed('hbone.flow_control', 'the peer exceeded its stream window'));
+      this.#refuseData(stream, flowLength, H2_ERROR.FLOW_CONTROL_ERROR, 'hbone.flow_control', 'stream window exceeded');
+      return;
+    }
+    if (stream.isRemoteEnded) {
+      this.#refuseData(stream, flowLength, H2_ERROR.STREAM_CLOSED, 'hbone.protocol', 'DATA after END_STREAM');
+      return;
+    }
+    if (this.role === 'client' && stream.phase !== 'open') {
+      this.#refuseData(stream, flowLength, H2_ERROR.PROTOCOL_ERROR, 'hbone.protocol', 'DATA before a response');
       return;
     }
     this.#currentUnused = flowLength;
     // Window of the connection is given back on receipt, so that a stuck stream blocks nobody, unless memory is tight.
     if (this.engine.budget.isTight) this.#withheld += flowLength;
     else this.#creditConnection(flowLength);
+  }
+
+  #refuseData(stream: TunnelStream, flowLength: number, code: number, reason: ReasonCode, error: string): void {
+    this.#current = undefined;
+    this.#creditConnection(flowLength);
+    stream.abort(code, failed(reason, `h2 failed: ${error}`));
   }
 
   onData(_id: number, _buffer: Buffer, start: number, end: number, frameRemaining: number, endStream: boolean): void {
@@ -649,6 +690,9 @@ export class Tunnel implements EventHandler, Pumpable, Flushable, FrameSink {
 
   onSettings(settings: readonly Setting[]): void {
     this.#note(FLOOD_KIND.SETTINGS);
+    // What the pool assumed of the peer ends with its first word; not to mention a limit is to have none of note.
+    if (!this.#peerSettingsSeen) this.peerMaxStreams = ASSUMED_PEER_STREAMS;
+    this.#peerSettingsSeen = true;
     for (const { id, value } of settings) {
       if (id === SETTING.INITIAL_WINDOW_SIZE) this.#changeInitialWindow(value);
       else if (id === SETTING.MAX_CONCURRENT_STREAMS) this.peerMaxStreams = value;
@@ -663,6 +707,7 @@ export class Tunnel implements EventHandler, Pumpable, Flushable, FrameSink {
 
   onSettingsAck(): void {
     this.#note(FLOOD_KIND.SETTINGS);
+    this.#settingsAcknowledged = true;
     this.#decoder.settingsAcknowledged();
   }
 
@@ -676,7 +721,6 @@ export class Tunnel implements EventHandler, Pumpable, Flushable, FrameSink {
     if (this.#goawaySent === 'warned' && DRAIN_PING.compare(buffer, start, start + 8) === 0) {
       this.#goawaySent = 'final';
       this.#sendGoaway(this.#highestPeerStream, H2_ERROR.NO_ERROR, '');
-      this.#closeIfDrained();
     }
   }
 
@@ -684,7 +728,11 @@ export class Tunnel implements EventHandler, Pumpable, Flushable, FrameSink {
     this.#goawayReceived = true;
     const wasOpen = this.state === 'open';
     this.state = 'draining';
+    this.engine.markDirty(this);
     this.#delivery.flush();
+    if (this.#isClosed()) return;
+    // Told first, so that streams which are tried again do not end up here.
+    if (wasOpen) this.events.onDraining(this);
     if (this.role === 'client') {
       for (const stream of Array.from(this.streams.values())) {
         if (stream.id > lastStreamId) {
@@ -692,8 +740,6 @@ export class Tunnel implements EventHandler, Pumpable, Flushable, FrameSink {
         }
       }
     }
-    if (wasOpen) this.events.onDraining(this);
-    this.#closeIfDrained();
   }
 
   onWindowUpdate(streamId: number, increment: number): void {
@@ -729,18 +775,18 @@ export class Tunnel implements EventHandler, Pumpable, Flushable, FrameSink {
 
   onStreamFault(fault: H2Fault): void {
     const stream = this.streams.get(fault.streamId);
-    if (stream === undefined) this.sendReset(fault.streamId, fault.code);
-    else stream.abort(fault.code, failed(fault.reason, `h2 failed: ${fault.message}`));
+    if (stream === undefined) {
+      // A reset of a stream that does not exist would be a fault of ours.
+      if (this.#isIdleStream(fault.streamId))
+        this.#reader.fail(connectionFault(fault.code, fault.message, fault.reason));
+      else this.sendReset(fault.streamId, fault.code);
+    } else stream.abort(fault.code, failed(fault.reason, `h2 failed: ${fault.message}`));
   }
 
   #onRequestHeaders(streamId: number, tooLarge: boolean, endStream: boolean): void {
     const known = this.streams.get(streamId);
     if (known !== undefined) {
-      // Trailers: they end the peer's direction, and a CONNECT has no use for what they say.
-      if (endStream) {
-        this.#delivery.flush();
-        known.onRemoteEnd();
-      } else known.abort(H2_ERROR.PROTOCOL_ERROR, failed('hbone.protocol', 'HEADERS in the middle of a tunnel'));
+      this.#onTrailers(known, endStream);
       return;
     }
     if ((streamId & 1) === 0 || streamId <= this.#highestPeerStream) {
@@ -751,12 +797,12 @@ export class Tunnel implements EventHandler, Pumpable, Flushable, FrameSink {
     }
     if (this.#goawaySent === 'final') return; // the peer was told that it will not be served
     this.#highestPeerStream = streamId;
-    if (this.streams.size >= this.settings.maxConcurrentStreams) {
+    if (this.#peerStreams() >= this.settings.maxConcurrentStreams) {
       this.sendReset(streamId, H2_ERROR.REFUSED_STREAM);
       return;
     }
     if (tooLarge) {
-      this.#answerBad(streamId, 431, 'hbone.header_limit', 'request header list too large');
+      this.#answerBad(streamId, 431, endStream, 'hbone.header_limit', 'request header list too large');
       return;
     }
     const ruling = requestRules.finish(streamId);
@@ -764,14 +810,31 @@ export class Tunnel implements EventHandler, Pumpable, Flushable, FrameSink {
       this.sendReset(streamId, ruling.fault.code);
       this.events.onBadRequest(this, 0, ruling.fault.reason, `h2 failed: ${ruling.fault.message}`);
     } else if (ruling.head.method !== 'CONNECT') {
-      this.#answerBad(streamId, 400, 'hbone.not_connect', `expected method CONNECT, got ${ruling.head.method}`);
+      this.#answerBad(
+        streamId,
+        400,
+        endStream,
+        'hbone.not_connect',
+        `expected method CONNECT, got ${ruling.head.method}`,
+      );
     } else {
       const stream = new TunnelStream(this, streamId, UNOWNED);
+      if (!this.#settingsAcknowledged) stream.receiveWindow = Math.max(DEFAULT_WINDOW_SIZE, stream.receiveWindow);
       this.streams.set(streamId, stream);
       this.streamsOpened++;
       this.events.onRequest(stream, ruling.head);
       if (endStream) stream.onRemoteEnd();
     }
+  }
+
+  // Trailers end the peer's direction, and a CONNECT has no use for what they say.
+  #onTrailers(stream: TunnelStream, endStream: boolean): void {
+    this.#delivery.flush();
+    if (stream.isRemoteEnded) {
+      stream.abort(H2_ERROR.STREAM_CLOSED, failed('hbone.protocol', 'h2 failed: HEADERS after END_STREAM'));
+    } else if (endStream) stream.onRemoteEnd();
+    else
+      stream.abort(H2_ERROR.PROTOCOL_ERROR, failed('hbone.protocol', 'h2 failed: HEADERS in the middle of a tunnel'));
   }
 
   #onResponseHeaders(streamId: number, tooLarge: boolean, endStream: boolean): void {
@@ -783,10 +846,7 @@ export class Tunnel implements EventHandler, Pumpable, Flushable, FrameSink {
       return;
     }
     if (stream.phase === 'open') {
-      if (endStream) {
-        this.#delivery.flush();
-        stream.onRemoteEnd();
-      } else stream.abort(H2_ERROR.PROTOCOL_ERROR, failed('hbone.protocol', 'HEADERS in the middle of a tunnel'));
+      this.#onTrailers(stream, endStream);
       return;
     }
     if (tooLarge) {
@@ -807,18 +867,31 @@ export class Tunnel implements EventHandler, Pumpable, Flushable, FrameSink {
       return;
     }
     stream.owner.onResponse(stream, status, baggage);
-    if (!endStream) this.sendReset(streamId, H2_ERROR.CANCEL);
+    // Either way the stream must end for the peer too, or it would count against its limit.
+    if (endStream) this.sendEndStream(streamId);
+    else this.sendReset(streamId, H2_ERROR.CANCEL);
     stream.closeRefused(failed('hbone.status', `http status: ${statusText(status)}`));
   }
 
-  #answerBad(streamId: number, status: number, reason: ReasonCode, error: string): void {
-    this.#sendHeaders(streamId, writeConnectResponse(this.#encoder, block, 0, status, undefined), true);
+  #answerBad(streamId: number, status: number, endStream: boolean, reason: ReasonCode, error: string): void {
+    this.#sendFinalStatus(streamId, status, endStream);
     this.events.onBadRequest(this, status, reason, error);
   }
 
   #isIdleStream(id: number): boolean {
-    const ours = this.role === 'client' ? (id & 1) === 1 : (id & 1) === 0;
-    return ours ? id >= this.#nextStreamId || this.role === 'server' : id > this.#highestPeerStream;
+    if ((id & 1) === 0) return true; // a server opens none
+    if (this.role === 'client') return id >= this.#nextStreamId;
+    // After the final GOAWAY, streams that were under way are ignored, not faulted (RFC 9113 section 6.8).
+    return id > this.#highestPeerStream && this.#goawaySent !== 'final';
+  }
+
+  /** Streams that the peer counts as open. Settled ones are only ours, and are few enough to be looked at one by one. */
+  #peerStreams(): number {
+    const { size } = this.streams;
+    if (size < this.settings.maxConcurrentStreams) return size;
+    let settled = 0;
+    for (const stream of this.streams.values()) if (stream.isSettled) settled++;
+    return size - settled;
   }
 
   #changeInitialWindow(value: number): void {
@@ -842,15 +915,19 @@ export class Tunnel implements EventHandler, Pumpable, Flushable, FrameSink {
     return at + FRAME_HEADER_BYTES;
   }
 
-  /** Sends the first `length` bytes of `block`; a negative length means that it did not fit, which ends the stream. */
-  #sendHeaders(id: number, length: number, endStream: boolean): void {
-    if (length < 0) {
-      this.sendReset(id, H2_ERROR.INTERNAL_ERROR);
-      return;
-    }
+  /** A status that ends the stream; a peer that is still sending is told to stop (RFC 9113 section 8.1). */
+  #sendFinalStatus(id: number, status: number, isRemoteEnded: boolean): void {
+    this.#sendHeaders(id, writeConnectResponse(this.#encoder, block, 0, status, undefined), true);
+    if (!isRemoteEnded) this.sendReset(id, H2_ERROR.NO_ERROR);
+  }
+
+  /** Sends the first `length` bytes of `block`; false, and nothing sent, when that is negative: it did not fit. */
+  #sendHeaders(id: number, length: number, endStream: boolean): boolean {
+    if (length < 0) return false;
     const flags = FRAME_FLAG.END_HEADERS | (endStream ? FRAME_FLAG.END_STREAM : 0);
     const at = this.#sendFrame(id, FRAME_TYPE.HEADERS, flags, length);
     if (at >= FRAME_HEADER_BYTES) block.copy(this.output.buffer, at, 0, length);
+    return true;
   }
 
   #sendPing(payload: Buffer, start: number, ack: boolean): void {
@@ -891,6 +968,8 @@ export class Tunnel implements EventHandler, Pumpable, Flushable, FrameSink {
     const { pingIntervalMs, pingTimeoutMs } = this.settings;
     const now = this.engine.nowMs;
     let next = this.#lastReceivedMs + pingIntervalMs;
+    // Bytes that came after the PING say the same as its answer, which may be queued behind them.
+    if (this.#lastReceivedMs > this.#pingSentMs) this.#pingSentMs = 0;
     if (this.#pingSentMs !== 0) {
       if (now - this.#pingSentMs >= pingTimeoutMs) {
         this.destroy('hbone.ping_timeout', `no answer to a PING within ${pingTimeoutMs} ms`);
@@ -905,19 +984,27 @@ export class Tunnel implements EventHandler, Pumpable, Flushable, FrameSink {
     this.#timer = this.engine.timers.at(Math.max(next, now + 1), () => this.#keepAlive());
   }
 
-  #closeIfDrained(): void {
-    if (this.state !== 'draining' || this.streams.size > 0) return;
+  get #isDrained(): boolean {
+    if (this.state !== 'draining' || this.streams.size > 0 || this.output.queuedBytes > 0) return false;
     // A server that has only warned waits for the echo: a request may be on its way.
-    if (this.role === 'server' && this.#goawaySent === 'warned' && !this.#goawayReceived) return;
-    this.destroy(undefined, 'drained');
+    return this.role === 'client' || this.#goawaySent !== 'warned' || this.#goawayReceived;
   }
 
-  #close(reason: ReasonCode | undefined, error: string): void {
+  /** The reason when the peer closes now: none if no stream needs it any more. */
+  #earlyEnd(): ReasonCode | undefined {
+    for (const stream of this.streams.values()) if (!stream.isSettled) return 'peer.eof_early';
+    return undefined;
+  }
+
+  #close(reason: ReasonCode | undefined, error: string, how: 'close' | 'linger' = 'close'): void {
     if (this.state === 'closed') return;
     this.state = 'closed';
     this.#detach();
-    this.#fd.close();
+    if (how === 'linger') closeLingering(this.engine, this.#fd);
+    else this.#fd.close();
     this.#records.close();
+    // If a frame is being read right now, the rest of what was received is not looked at.
+    this.#reader.fail(connectionFault(H2_ERROR.NO_ERROR, error));
     for (const stream of Array.from(this.streams.values())) {
       const untouched = stream.phase === 'requested' && this.streamsOpened > 1;
       stream.onTunnelClosed(failed(reason ?? 'peer.eof_early', error, untouched));
