@@ -11,7 +11,7 @@ import { LATER_TIER_LIMIT, limitTier } from './tier-limit.ts';
 import type { MeshView } from './view.ts';
 import { describeWorkload, summarizeWorkload, type Workload, workloadSpiffeText } from './workload.ts';
 
-/** Tiers that one upstream (or all upstreams behind one gateway) turn into: best first, weights relative. */
+/** Tiers that an upstream behind a gateway or waypoint turns into: best first, weights relative. */
 export type HopTiers = readonly (readonly Hop[])[];
 
 export interface HopContext {
@@ -43,7 +43,7 @@ export class HopBuilder {
   }
 
   /** Straight to the workload, in the tunnel if it speaks it. */
-  direct(upstream: Upstream, intended: Service | undefined): HopTiers | Denial {
+  direct(upstream: Upstream, intended: Service | undefined): Hop | Denial {
     const { workload, port } = upstream;
     const { destination, hbonePort } = this.#context;
     const isTunnelled = workload.protocol === 'HBONE';
@@ -52,14 +52,14 @@ export class HopBuilder {
     if (dial === undefined) return noValidDestination(workload);
     const authority = isTunnelled && 'ip' in dial ? formatIpPort(dial.ip, port) : undefined;
     const identities = isTunnelled ? this.#accepted(upstream) : [];
-    return [[this.#hop(upstream, isTunnelled ? 'HBONE' : 'TCP', dial, authority, identities, undefined, intended)]];
+    return this.#hop(upstream, isTunnelled ? 'HBONE' : 'TCP', dial, authority, identities, undefined, intended);
   }
 
   /** To a waypoint, which is asked for the client's original destination. Always in the tunnel. */
-  waypoint(upstream: Upstream, familyTarget: Ip, intended: Service | undefined): HopTiers | Denial {
+  waypoint(upstream: Upstream, familyTarget: Ip, intended: Service | undefined): Hop | Denial {
     const dial = this.#dial(upstream, familyTarget, upstream.port, undefined);
     if (dial === undefined) return noValidDestination(upstream.workload);
-    return [[this.#hop(upstream, 'HBONE', dial, this.#authority, this.#accepted(upstream), undefined, intended)]];
+    return this.#hop(upstream, 'HBONE', dial, this.#authority, this.#accepted(upstream), undefined, intended);
   }
 
   /**

@@ -23,6 +23,19 @@ export class MultiMap<K, V extends object> {
     }
   }
 
+  /**
+   * As deleting one value and adding another, which then counts as the newest. A single value is exchanged in place:
+   * deleting and setting a key of a `Map` over and over makes V8 walk all its dead entries until the next rehash.
+   */
+  replace(key: K, previous: V, next: V): void {
+    if (this.#entries.get(key) === previous) {
+      this.#entries.set(key, next);
+      return;
+    }
+    this.delete(key, previous);
+    this.add(key, next);
+  }
+
   /** In insertion order. */
   get(key: K): readonly V[] {
     const present = this.#entries.get(key);
@@ -53,6 +66,12 @@ export class NetworkMultiMap<K, V extends object> {
     if (entries === undefined) return;
     entries.delete(key, value);
     if (entries.size === 0) this.#networks.delete(network);
+  }
+
+  replace(network: string, key: K, previous: V, next: V): void {
+    const entries = this.#networks.get(network);
+    if (entries === undefined) this.add(network, key, next);
+    else entries.replace(key, previous, next);
   }
 
   get(network: string, key: K): readonly V[] {

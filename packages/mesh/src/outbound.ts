@@ -116,7 +116,7 @@ class OutboundResolver {
   #throughWaypoint(
     gateway: GatewayAddress,
     intended: Service | undefined,
-    detour: (upstream: Upstream) => HopTiers | Denial | undefined,
+    detour: (upstream: Upstream) => Hop | HopTiers | Denial | undefined,
   ): HopTiers | Denial {
     const name = formatGatewayDestination(gateway.destination);
     const resolved = resolveGateway(this.#view, gateway, 'waypoint', this.#self, this.#destination.ip);
@@ -153,7 +153,7 @@ class OutboundResolver {
     return this.#answer([{ weight: 1, tiers: result, deny: undefined }]);
   }
 
-  #upstreamHops(upstream: Upstream, service: Service | undefined): HopTiers | Denial {
+  #upstreamHops(upstream: Upstream, service: Service | undefined): Hop | HopTiers | Denial {
     const { workload } = upstream;
     if (workload.network !== this.#self.network) {
       if (service === undefined) {
@@ -198,36 +198,34 @@ class OutboundResolver {
  */
 function composeTiers(
   tiers: readonly (readonly Upstream[])[],
-  toHops: (upstream: Upstream) => HopTiers | Denial,
+  toHops: (upstream: Upstream) => Hop | HopTiers | Denial,
 ): HopTiers | Denial {
   const composed: Hop[][] = [];
   let firstDenial: Denial | undefined;
   for (const tier of tiers) {
+    const direct: Hop[] = [];
     const shares = new Map<HopTiers, number>();
     for (const upstream of tier) {
       const result = toHops(upstream);
-      if ('kind' in result) firstDenial ??= result;
-      else shares.set(result, (shares.get(result) ?? 0) + upstream.weight);
+      if (!('kind' in result)) shares.set(result, (shares.get(result) ?? 0) + upstream.weight);
+      else if (result.kind === 'hop') direct.push(result);
+      else firstDenial ??= result;
     }
-    composed.push(...mergeShares(shares));
+    const merged: Hop[][] = direct.length > 0 ? [direct] : [];
+    for (const [hopTiers, share] of shares) addShare(merged, hopTiers, share);
+    composed.push(...merged);
   }
   if (composed.length > 0) return composed;
   return firstDenial ?? denial('route.no_healthy_endpoint', 'no healthy upstream');
 }
 
-function mergeShares(shares: ReadonlyMap<HopTiers, number>): readonly Hop[][] {
-  const merged: Hop[][] = [];
-  for (const [tiers, share] of shares) {
-    for (const [index, tier] of tiers.entries()) {
-      const total = tier.reduce((sum, hop) => sum + hop.weight, 0);
-      const target = (merged[index] ??= []);
-      for (const hop of tier) {
-        const weight = (share * hop.weight) / total;
-        target.push(weight === hop.weight ? hop : { ...hop, weight });
-      }
-    }
+/** Adds tiers of hops that together have this weight; their later tiers come after every first one. */
+function addShare(merged: Hop[][], tiers: HopTiers, share: number): void {
+  for (const [index, tier] of tiers.entries()) {
+    const total = tier.reduce((sum, hop) => sum + hop.weight, 0);
+    const target = (merged[index] ??= []);
+    for (const hop of tier) target.push({ ...hop, weight: (share * hop.weight) / total });
   }
-  return merged;
 }
 
 function refuse(steps: readonly Step[], cause: Denial): DenyRoute {

@@ -39,7 +39,8 @@ export class ServiceIndex {
   moveEndpoints(previous: Workload | undefined, next: Workload | undefined): void {
     for (const key of previous?.services.keys() ?? []) {
       const members = this.#contributions.get(key);
-      if (members === undefined || previous === undefined) continue;
+      // A service the workload stays with has its entry overwritten below.
+      if (members === undefined || previous === undefined || next?.services.has(key) === true) continue;
       members.delete(previous.uid);
       if (members.size === 0) this.#contributions.delete(key);
     }

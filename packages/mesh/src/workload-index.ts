@@ -21,18 +21,10 @@ export class WorkloadIndex {
 
   /** Adds or replaces by uid. Returns what is stored now and what was before. */
   upsert(given: Workload): { readonly stored: Workload; readonly previous: Workload | undefined } {
-    const previous = this.remove(given.uid);
     const workload = this.#interner.share(given);
+    const previous = this.#byUid.get(workload.uid);
     this.#byUid.set(workload.uid, workload);
-    if (workload.networkMode !== 'HostNetwork') {
-      for (const ip of workload.workloadIps) this.#byAddress.add(workload.network, ip, workload);
-    }
-    if (workload.hostname !== '') this.#byHostname.add(hostnameKey(workload.namespace, workload.hostname), workload);
-    if (this.#isLocal(workload)) {
-      this.#byPod.add(podKey(workload), workload);
-      const identity = identityKey(workload.namespace, workload.serviceAccount);
-      this.#identityUses.set(identity, (this.#identityUses.get(identity) ?? 0) + 1);
-    }
+    this.#exchange(previous, workload);
     return { stored: workload, previous };
   }
 
@@ -40,17 +32,7 @@ export class WorkloadIndex {
     const workload = this.#byUid.get(uid);
     if (workload === undefined) return undefined;
     this.#byUid.delete(uid);
-    if (workload.networkMode !== 'HostNetwork') {
-      for (const ip of workload.workloadIps) this.#byAddress.delete(workload.network, ip, workload);
-    }
-    if (workload.hostname !== '') this.#byHostname.delete(hostnameKey(workload.namespace, workload.hostname), workload);
-    if (this.#isLocal(workload)) {
-      this.#byPod.delete(podKey(workload), workload);
-      const identity = identityKey(workload.namespace, workload.serviceAccount);
-      const uses = (this.#identityUses.get(identity) ?? 1) - 1;
-      if (uses > 0) this.#identityUses.set(identity, uses);
-      else this.#identityUses.delete(identity);
-    }
+    this.#exchange(workload, undefined);
     return workload;
   }
 
@@ -88,9 +70,80 @@ export class WorkloadIndex {
     return this.#byUid.size;
   }
 
+  /** Takes the place of `previous` in every index; entries whose key stays the same are exchanged in place. */
+  #exchange(previous: Workload | undefined, next: Workload | undefined): void {
+    exchangeKeys(previous, next, addressesOf, {
+      remove: (ip, from) => this.#byAddress.delete(from.network, ip, from),
+      add: (ip, to) => this.#byAddress.add(to.network, ip, to),
+      replace: (ip, from, to) => {
+        if (from.network === to.network) this.#byAddress.replace(to.network, ip, from, to);
+        else {
+          this.#byAddress.delete(from.network, ip, from);
+          this.#byAddress.add(to.network, ip, to);
+        }
+      },
+    });
+    exchangeKeys(previous, next, hostnameKeys, changesOf(this.#byHostname));
+    exchangeKeys(
+      previous,
+      next,
+      workload => (this.#isLocal(workload) ? [podKey(workload)] : []),
+      changesOf(this.#byPod),
+    );
+    if (next !== undefined && this.#isLocal(next)) this.#countIdentity(next, 1);
+    if (previous !== undefined && this.#isLocal(previous)) this.#countIdentity(previous, -1);
+  }
+
+  #countIdentity(workload: Workload, change: number): void {
+    const identity = identityKey(workload.namespace, workload.serviceAccount);
+    const uses = (this.#identityUses.get(identity) ?? 0) + change;
+    if (uses > 0) this.#identityUses.set(identity, uses);
+    else this.#identityUses.delete(identity);
+  }
+
   #isLocal(workload: Workload): boolean {
     return this.#localNode === undefined || workload.node === this.#localNode;
   }
+}
+
+interface IndexChanges<K> {
+  remove(key: K, from: Workload): void;
+  add(key: K, to: Workload): void;
+  replace(key: K, from: Workload, to: Workload): void;
+}
+
+function changesOf<K>(index: MultiMap<K, Workload>): IndexChanges<K> {
+  return {
+    remove: (key, from) => index.delete(key, from),
+    add: (key, to) => index.add(key, to),
+    replace: (key, from, to) => index.replace(key, from, to),
+  };
+}
+
+function exchangeKeys<K>(
+  previous: Workload | undefined,
+  next: Workload | undefined,
+  keysOf: (workload: Workload) => readonly K[],
+  changes: IndexChanges<K>,
+): void {
+  const before = previous === undefined ? [] : keysOf(previous);
+  const after = next === undefined ? [] : keysOf(next);
+  if (previous !== undefined) {
+    for (const key of before) if (!after.includes(key)) changes.remove(key, previous);
+  }
+  if (next === undefined) return;
+  for (const key of after) {
+    if (previous !== undefined && before.includes(key)) changes.replace(key, previous, next);
+    else changes.add(key, next);
+  }
+}
+
+function addressesOf(workload: Workload): readonly Ip[] {
+  return workload.networkMode === 'HostNetwork' ? [] : workload.workloadIps;
+}
+
+function hostnameKeys(workload: Workload): readonly string[] {
+  return workload.hostname === '' ? [] : [hostnameKey(workload.namespace, workload.hostname)];
 }
 
 /** Who keeps an address that several claim: real pods before entries written by hand, meshed before unmeshed. */
