@@ -79,6 +79,7 @@ export {
   policiesFor,
   type Verdict,
 } from './rbac.ts';
+export { explainPolicies, type PolicyExplanation, type RuleExplanation } from './rbac-explain.ts';
 export {
   isReasonCode,
   REASONS,

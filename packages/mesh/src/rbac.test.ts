@@ -7,6 +7,7 @@ import { type Cidr, parseCidr } from './address.ts';
 import { parseSpiffeId, type SpiffeId } from './identity.ts';
 import { createMatch, type Match, type Policy, type Rule, type StringMatch } from './policy.ts';
 import { type AuthorizationRequest, authorize, compilePolicies, policiesFor, type Verdict } from './rbac.ts';
+import { explainPolicies } from './rbac-explain.ts';
 
 const exact = (value: string): StringMatch => ({ kind: 'exact', value });
 const prefix = (value: string): StringMatch => ({ kind: 'prefix', value });
@@ -379,6 +380,10 @@ describe('against the naive evaluator', () => {
           for (const dry of verdict.dryRun) {
             const source = set.find(p => `${p.namespace}/${p.name}` === dry.policy) ?? assert.fail();
             assert.equal(dry.matched, policyMatches(source, one));
+          }
+          for (const explained of explainPolicies(set, one)) {
+            const source = set.find(p => `${p.namespace}/${p.name}` === explained.policy) ?? assert.fail();
+            assert.equal(explained.matched, policyMatches(source, one));
           }
           assert.equal(verdict.dryRun.length, set.filter(p => p.dryRun).length);
           total++;

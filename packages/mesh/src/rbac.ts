@@ -203,7 +203,8 @@ function sortedUnique(policies: readonly Policy[]): readonly Policy[] {
     .map(entry => entry.policy);
 }
 
-function factsOf(request: AuthorizationRequest): ConnectionFacts {
+/** What policies may ask, from what is known. */
+export function factsOf(request: AuthorizationRequest): ConnectionFacts {
   const { identity } = request;
   return {
     source: probeAddress(request.sourceIp),
