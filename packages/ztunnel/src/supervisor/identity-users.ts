@@ -1,0 +1,51 @@
+// Which identities the pods of this node need: pods of one service account share a certificate, and it is kept for as
+// long as one of them needs it.
+import type { CertificateState } from '../identity/certificate-manager.ts';
+
+/** Whoever keeps certificates; see CertificateManager. */
+export interface IdentityStore {
+  want(identity: string): void;
+  forget(identity: string): void;
+  state(identity: string): CertificateState | undefined;
+}
+
+export class IdentityUsers {
+  readonly #store: IdentityStore;
+  readonly #onForgotten: (identity: string) => void;
+  readonly #users = new Map<string, number>();
+
+  constructor(store: IdentityStore, onForgotten: (identity: string) => void) {
+    this.#store = store;
+    this.#onForgotten = onForgotten;
+  }
+
+  /** What is known of each needed identity. */
+  *states(): Generator<readonly [identity: string, state: CertificateState]> {
+    for (const identity of this.#users.keys()) {
+      const state = this.#store.state(identity);
+      if (state !== undefined) yield [identity, state];
+    }
+  }
+
+  /** One user changes from `former` to `next`; undefined is none. */
+  change(former: string | undefined, next: string | undefined): void {
+    if (former === next) return;
+    if (next !== undefined) {
+      const users = this.#users.get(next) ?? 0;
+      this.#users.set(next, users + 1);
+      if (users === 0) this.#store.want(next);
+    }
+    if (former !== undefined) this.#drop(former);
+  }
+
+  #drop(identity: string): void {
+    const users = (this.#users.get(identity) ?? 1) - 1;
+    if (users > 0) {
+      this.#users.set(identity, users);
+      return;
+    }
+    this.#users.delete(identity);
+    this.#store.forget(identity);
+    this.#onForgotten(identity);
+  }
+}

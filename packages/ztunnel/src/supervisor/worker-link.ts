@@ -1,0 +1,84 @@
+// One data worker as the main thread sees it: a thread, a message port and the eventfd that wakes it out of epoll_wait.
+// Messages are delivered in order; a worker that ended receives nothing more and tells it once.
+import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads';
+import { EventFd } from '@ambit/native';
+import { errorText } from '../errors.ts';
+import type { FromWorker, ToWorker, WorkerSettings, WorkerStart } from '../worker-protocol.ts';
+
+export interface WorkerLinkDeps {
+  /** The worker's program. */
+  readonly entry: URL;
+  readonly settings: WorkerSettings;
+  readonly budget: SharedArrayBuffer;
+  readonly onMessage: (message: FromWorker) => void;
+  /** Once, when the thread has ended; `why` is undefined when it was asked to. */
+  readonly onEnded: (why: string | undefined) => void;
+}
+
+export class WorkerLink {
+  readonly index: number;
+  readonly #worker: Worker;
+  readonly #port: MessagePort;
+  readonly #wake: EventFd;
+  readonly #ended: Promise<void>;
+  #isEnded = false;
+  #isWanted = false;
+  #failure: string | undefined;
+
+  /** Starts the thread. It answers with a `ready` message. */
+  constructor(index: number, deps: WorkerLinkDeps) {
+    this.index = index;
+    this.#wake = EventFd.create();
+    const { port1, port2 } = new MessageChannel();
+    this.#port = port1;
+    this.#port.on('message', deps.onMessage);
+    const start: WorkerStart = {
+      index,
+      wakeFd: this.#wake.fd.number,
+      port: port2,
+      settings: deps.settings,
+      budget: deps.budget,
+    };
+    this.#worker = new Worker(deps.entry, { workerData: start, transferList: [port2], name: `ambit-${index}` });
+    this.#worker.on('error', error => (this.#failure = errorText(error)));
+    this.#ended = new Promise(resolve => {
+      this.#worker.on('exit', code => {
+        this.#isEnded = true;
+        this.#port.close();
+        this.#wake.close();
+        const why = this.#isWanted ? undefined : (this.#failure ?? `thread ended with status ${code}`);
+        resolve();
+        deps.onEnded(why);
+      });
+    });
+  }
+
+  /** Sends one message and wakes the worker. Does nothing once it has ended. */
+  send(message: ToWorker): void {
+    if (this.#isEnded) return;
+    this.#port.postMessage(message);
+    this.#wake.notify();
+  }
+
+  /** Asks it to end; ends it the hard way after `graceMs`. Resolves when the thread is gone. */
+  async stop(graceMs: number): Promise<void> {
+    this.#isWanted = true;
+    this.send({ type: 'stop' });
+    const timer = setTimeout(() => void this.#terminate(), graceMs);
+    await this.#ended;
+    clearTimeout(timer);
+  }
+
+  /** Ends a worker that does not do its work; `onEnded` is told `why`. Nothing it was sent before is carried out any more. */
+  kill(why: string): void {
+    this.#failure = why;
+    void this.#terminate();
+  }
+
+  async #terminate(): Promise<void> {
+    const terminated = this.#worker.terminate();
+    // Inside epoll_wait the engine cannot interrupt the thread: it has to come back to JavaScript first.
+    if (!this.#isEnded) this.#wake.notify();
+    await terminated;
+  }
+}
