@@ -35,10 +35,11 @@ const E2E_FILES = 'packages/*/test/**/*.e2e.test.ts';
 /** For a whole file, so that a test that hangs fails while somebody still watches. */
 const UNIT_TIMEOUT_MS = 120_000;
 const E2E_TIMEOUT_MS = 300_000;
+const MAX_CHECK_LINES = 40;
 
 const CHECKS: readonly { readonly name: string; readonly command: readonly string[]; readonly next: string }[] = [
   { name: 'types', command: ['tsc', '--noEmit', '--pretty', 'false'], next: 'npm run types' },
-  { name: 'lint', command: ['oxlint', '--type-aware', '--deny-warnings'], next: 'npm run lint' },
+  { name: 'lint', command: ['oxlint', '--type-aware', '--deny-warnings', '--format=unix'], next: 'npm run lint' },
   { name: 'format', command: ['biome', 'format', '--reporter=summary', '.'], next: 'npm run format' },
   {
     name: 'arrows',
@@ -104,9 +105,17 @@ async function runChecks(): Promise<void> {
       const { code, output } = await capture(join(bin, program), args);
       tally.add(code === 0);
       stepLine(code === 0, name, startedAt);
-      if (code !== 0) console.log(`${output.trim().replaceAll(/^/gm, '         ')}\n         next  ${next}`);
+      if (code !== 0) console.log(`${head(output)}\n         next  ${next}`);
     }),
   );
+}
+
+/** Enough to start with; the command named under `next` shows all of it. */
+function head(output: string): string {
+  const lines = output.trim().split('\n');
+  const rest = lines.length - MAX_CHECK_LINES;
+  const shown = rest > 0 ? [...lines.slice(0, MAX_CHECK_LINES), `and ${rest} lines more`] : lines;
+  return shown.map(line => `         ${line}`).join('\n');
 }
 
 async function runUnit(files: readonly string[]): Promise<void> {
