@@ -56,7 +56,7 @@ const FORWARD =
 
 export class Topology {
   readonly nodes: ReadonlyMap<string, NodeNet>;
-  readonly #podNumbers: ReadonlyMap<NodeNet, NumberPool>;
+  readonly #podNumbers: ReadonlyMap<string, NumberPool>;
   readonly #pods = new Map<string, PodNet>();
 
   readonly #lock: BedLock;
@@ -64,7 +64,7 @@ export class Topology {
   private constructor(nodes: readonly NodeNet[], lock: BedLock) {
     this.#lock = lock;
     this.nodes = new Map(nodes.map(node => [node.name, node]));
-    this.#podNumbers = new Map(nodes.map(node => [node, new NumberPool('pods on a node', MAX_PODS_PER_NODE)]));
+    this.#podNumbers = new Map(nodes.map(({ name }) => [name, new NumberPool('pods on a node', MAX_PODS_PER_NODE)]));
   }
 
   /**
@@ -94,7 +94,7 @@ export class Topology {
 
   /** @throws testbed.name_taken, testbed.limit, testbed.command_failed; nothing is left of the pod then */
   async addPod(node: NodeNet, netns: string): Promise<PodNet> {
-    const numbers = this.#podNumbers.get(node);
+    const numbers = this.#podNumbers.get(node.name);
     if (numbers === undefined) throw new TestbedError('testbed.unknown', `no node ${node.name} on this bed`);
     if (this.#pods.has(netns)) throw new TestbedError('testbed.name_taken', `there is a pod ${netns} already`);
     const number = numbers.take();
@@ -124,7 +124,7 @@ export class Topology {
     // Either may be missing when addPod failed half-way.
     await runCommand('ip', ['-n', pod.node.netns, 'link', 'del', pod.hostInterface]);
     await runCommand('ip', ['netns', 'del', pod.netns]);
-    this.#podNumbers.get(pod.node)?.release(pod.number);
+    this.#podNumbers.get(pod.node.name)?.release(pod.number);
   }
 
   /** Removes everything again, links first. Processes inside are the caller's to end. Closing twice is fine. */

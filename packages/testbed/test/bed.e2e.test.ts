@@ -121,8 +121,8 @@ describe('a bed', { skip: sandboxSkip() }, () => {
       fails('testbed.command_failed', /status 3[^]*out of luck/),
     );
     await assert.rejects(
-      bed.startZtunnel('n1', { command: FAKE, env: { FAKE: 'mute' }, readyTimeoutMs: 1500 }),
-      fails('testbed.timeout', /not ready, pending: patience/),
+      bed.startZtunnel('n1', { command: FAKE, env: { FAKE: 'mute' }, readyTimeoutMs: 300 }),
+      fails('testbed.timeout', /is not ready after 300 ms: ./),
     );
     const pod = await bed.addPod({ node: 'n1', name: 'a', namespace: 'shop' });
     const refusing = { command: FAKE, env: { FAKE: 'refuse' } };
