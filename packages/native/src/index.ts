@@ -4,8 +4,13 @@ export { EventFd } from './event-fd.ts';
 export { duplicateFd, duplicateNumber, Fd, ownedFdCount } from './fd.ts';
 export { IoVec } from './iovec.ts';
 export { type IpFamily } from './ip-text.ts';
+export { monotonicMs } from './monotonic.ts';
+export { createNetNs, NetNs, type NetNsIdentity } from './net-ns.ts';
+export { openPacketSocket } from './packet-socket.ts';
 export { type EventHandler, EventMask, Reactor, type Registration } from './reactor.ts';
 export { Slab } from './slab.ts';
+export { type FileLimit, openFdCount, openFileLimit, setOpenFileLimitToMax } from './resources.ts';
+export { type Received, SeqPacket, SeqPacketListener } from './seqpacket.ts';
 export { familyOf, type SocketAddress } from './socket-address.ts';
 export { acceptConnection, closeWithReset, readv, recv, send, shutdownWrite, writev } from './socket-io.ts';
 export {

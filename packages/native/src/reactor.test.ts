@@ -235,13 +235,15 @@ test('a worker blocked in poll is woken by an eventfd lent to it', async () => {
   const worker = new Worker(new URL(`data:text/javascript,${encodeURIComponent(code)}`), {
     workerData: wake.fd.number,
   });
+  // Listened for from the start: the last message and the exit may arrive in one turn of the event loop.
+  const exited = new Promise(resolve => worker.once('exit', resolve));
   wake.notify();
   const message = await new Promise((resolve, reject) => {
     worker.once('message', resolve);
     worker.once('error', reject);
   });
   assert.equal(message, 'woken');
-  await new Promise(resolve => worker.once('exit', resolve));
+  await exited;
   wake.notify();
   assert.equal(wake.drain(), true, 'the worker closed its duplicate, not ours');
 });

@@ -28,7 +28,7 @@ export class Slab {
       throw new NativeError('native.argument', `slab of ${size} bytes`);
     }
     const bytes = Buffer.allocUnsafeSlow(size);
-    // postMessage with a transfer list would take the memory away under the address.
+    // Makes the memory undetachable: neither postMessage nor ArrayBuffer.transfer can take it from under the address.
     markAsUntransferable(bytes.buffer);
     return new Slab(bytes);
   }
@@ -44,9 +44,8 @@ export class Slab {
     return slab;
   }
 
-  /** False after close, and when somebody detached the memory (`ArrayBuffer.transfer`). */
   get isOpen(): boolean {
-    return this.#address !== 0 && this.bytes.length === this.size;
+    return this.#address !== 0;
   }
 
   /** Native calls on this slab throw from now on. The memory itself goes when nothing refers to `bytes`. */
@@ -60,9 +59,8 @@ export class Slab {
    */
   address(offset: number, length: number): number {
     // Written so that NaN and fractions fail too; this runs before each system call and must stay this small.
-    // `bytes.length` and not `size`: it is 0 for memory that was detached.
     if (
-      !(offset >= 0 && length >= 0 && offset + length <= this.bytes.length) ||
+      !(offset >= 0 && length >= 0 && offset + length <= this.size) ||
       (offset | 0) !== offset ||
       (length | 0) !== length
     ) {
