@@ -1,7 +1,11 @@
-// Token buckets against peers that send what costs them little and us much (CVE-2019-9511 to 9518, CVE-2023-44487).
+// Token buckets against peers that send what costs them little and us much (CVE-2019-9511 to 9518, CVE-2023-44487,
+// CVE-2025-8671).
 // One guard a connection; time comes in as a number. A guard is not part of a hand-over: a fresh one starts full.
 
-/** What is counted. RAPID_RESET is a stream the peer opened and reset before we answered it. */
+/**
+ * What is counted. RAPID_RESET is a stream the peer opened and reset before we answered it; STREAM_FAULT is a stream it made
+ * us reset by a fault, which undoes as much work and needs no RST_STREAM of its own.
+ */
 export const FLOOD_KIND = {
   PING: 0,
   SETTINGS: 1,
@@ -11,6 +15,7 @@ export const FLOOD_KIND = {
   PRIORITY: 5,
   RAPID_RESET: 6,
   IGNORED_FRAME: 7,
+  STREAM_FAULT: 8,
 } as const;
 
 /** One of FLOOD_KIND. */
@@ -40,6 +45,8 @@ export const FLOOD_LIMITS: readonly FloodLimit[] = [
   { burst: 1000, perSecond: 100 },
   // Extension frames: ignored, but read. GREASE sends one or two a connection.
   { burst: 1000, perSecond: 100 },
+  // STREAM_FAULT: an honest peer causes none, a faulty one a few.
+  { burst: 100, perSecond: 10 },
 ];
 
 /** Bytes of ours that earn the peer one WINDOW_UPDATE. Honest receivers update for 16 KiB or more, once for the stream and once for the connection. */
