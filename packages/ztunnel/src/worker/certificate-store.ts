@@ -1,0 +1,68 @@
+// TLS contexts by identity, made from the certificates the main thread sends. A context is built once per certificate
+// and role and serves every handshake until the certificate is replaced; handshakes that run keep the old one.
+import { TlsContext, type TlsOptions } from '@ambit/native';
+import type { CertificateMaterial } from '../worker-protocol.ts';
+
+interface Entry {
+  readonly material: CertificateMaterial | undefined;
+  readonly error: string;
+  client: TlsContext | undefined;
+  server: TlsContext | undefined;
+}
+
+type Context = TlsContext | { readonly error: string };
+
+export class CertificateStore {
+  readonly #options: TlsOptions;
+  readonly #entries = new Map<string, Entry>();
+
+  constructor(options: TlsOptions) {
+    this.#options = options;
+  }
+
+  /** Replaces what is known of an identity. An error does not take away a certificate that is still held. */
+  set(identity: string, material: CertificateMaterial | undefined, error: string | undefined): void {
+    const known = this.#entries.get(identity);
+    if (material === undefined && known?.material !== undefined) return;
+    this.#entries.set(identity, {
+      material,
+      error: error ?? 'no certificate yet',
+      client: undefined,
+      server: undefined,
+    });
+    known?.client?.close();
+    known?.server?.close();
+  }
+
+  client(identity: string): Context {
+    return this.#context(identity, 'client');
+  }
+
+  server(identity: string): Context {
+    return this.#context(identity, 'server');
+  }
+
+  close(): void {
+    for (const entry of this.#entries.values()) {
+      entry.client?.close();
+      entry.server?.close();
+    }
+    this.#entries.clear();
+  }
+
+  #context(identity: string, role: 'client' | 'server'): Context {
+    const entry = this.#entries.get(identity);
+    if (entry === undefined) return { error: `no certificate for ${identity} yet` };
+    const known = entry[role];
+    if (known !== undefined) return known;
+    if (entry.material === undefined) return { error: entry.error };
+    try {
+      const make = role === 'client' ? TlsContext.client : TlsContext.server;
+      const context = make(entry.material, this.#options);
+      entry[role] = context;
+      return context;
+    } catch (error) {
+      return { error: error instanceof Error ? error.message : String(error) };
+    }
+  }
+}

@@ -1,0 +1,287 @@
+// One CONNECT stream that arrived for the pod: check where it wants to go, authorize it, connect to the application with
+// the client's own address as source, answer 200, copy (outbound-inbound.md section 9, steps S1 to S8).
+//
+// Order matters and fails closed: nothing is dialled before authorization, and 200 is sent only when the application
+// answered. A stream that is dialling or open is on the pod's list, so a policy change reaches it at once.
+import {
+  authorize,
+  guessService,
+  type InboundRoute,
+  parseForwardedHost,
+  parseHboneAuthority,
+  parseTraceparent,
+  type PolicySet,
+  type ReasonCode,
+  type SocketAddress,
+} from '@ambit/mesh';
+import { Errno, familyOf, type Fd, startConnect } from '@ambit/native';
+import {
+  dialReason,
+  errnoText,
+  failed,
+  H2_ERROR,
+  type RequestHead,
+  type StreamEnd,
+  type StreamOwner,
+  type Timer,
+  type TunnelStream,
+} from '@ambit/proxy';
+import { type ConnectionFacts, recordOf, wallNow } from './connection-facts.ts';
+import type { InboundPeer } from './inbound-tunnel.ts';
+import type { LiveConnection, PodProxy } from './pod-proxy.ts';
+import { writeProxyHeader } from './proxy-header.ts';
+import { newTraceparent, traceIdOf } from './trace-ids.ts';
+
+type DeliverRoute = Extract<InboundRoute, { kind: 'deliver' }>;
+
+/** What a frozen stream needs to go on. Plain data. */
+interface FrozenInboundConnection {
+  readonly facts: ConnectionFacts;
+  readonly forwardedHost: string | undefined;
+  readonly target: SocketAddress | undefined;
+  readonly route: DeliverRoute | undefined;
+}
+
+export class InboundConnection implements StreamOwner, LiveConnection {
+  readonly #pod: PodProxy;
+  readonly #peer: InboundPeer;
+  readonly #stream: TunnelStream;
+  readonly #facts: ConnectionFacts;
+  readonly #sinceMs: number;
+  readonly #forwardedHost: string | undefined;
+  /** The workload's address and final port: what policies look at. */
+  #target: SocketAddress | undefined;
+  #route: DeliverRoute | undefined;
+  #timer: Timer | undefined;
+
+  private constructor(
+    pod: PodProxy,
+    peer: InboundPeer,
+    stream: TunnelStream,
+    facts: ConnectionFacts,
+    forwardedHost: string | undefined,
+  ) {
+    this.#pod = pod;
+    this.#peer = peer;
+    this.#stream = stream;
+    this.#facts = facts;
+    this.#forwardedHost = forwardedHost;
+    this.#sinceMs = pod.deps.engine.nowMs;
+    stream.owner = this;
+    pod.track(this);
+  }
+
+  static begin(pod: PodProxy, peer: InboundPeer, stream: TunnelStream, request: RequestHead): void {
+    const forwardedHost = request.forwarded === undefined ? undefined : parseForwardedHost(request.forwarded);
+    const adopted = request.traceparent === undefined ? undefined : parseTraceparent(request.traceparent)?.traceId;
+    const facts: ConnectionFacts = {
+      id: pod.deps.nextId(),
+      pod: pod.info.uid,
+      direction: 'inbound',
+      startedAtMs: wallNow(),
+      protocol: 'HBONE',
+      source: peer.source,
+      sourceWorkload: undefined,
+      sourceIdentity: peer.identity,
+      destination: peer.connected,
+      destinationWorkload: pod.summary,
+      destinationIdentity: pod.identity,
+      originalDestination: undefined,
+      authority: request.authority,
+      service: undefined,
+      tls: peer.tls,
+      traceId: adopted ?? traceIdOf(newTraceparent()),
+      connectMs: undefined,
+      policy: undefined,
+    };
+    const connection = new InboundConnection(pod, peer, stream, facts, forwardedHost);
+    connection.#findRoute(request.authority);
+  }
+
+  static thaw(pod: PodProxy, peer: InboundPeer, stream: TunnelStream, context: unknown): InboundConnection {
+    const frozen = context as FrozenInboundConnection;
+    const connection = new InboundConnection(pod, peer, stream, frozen.facts, frozen.forwardedHost);
+    connection.#target = frozen.target;
+    connection.#route = frozen.route;
+    if (stream.phase === 'requested') connection.#findRoute(frozen.facts.authority);
+    else if (stream.phase === 'dialing') connection.#armDialTimer();
+    return connection;
+  }
+
+  freeze(): unknown {
+    this.#disarm();
+    this.#pod.untrack(this);
+    const frozen: FrozenInboundConnection = {
+      facts: this.#facts,
+      forwardedHost: this.#forwardedHost,
+      target: this.#target,
+      route: this.#route,
+    };
+    return frozen;
+  }
+
+  // ---- where to ---------------------------------------------------------------------------------------------------
+
+  #findRoute(authority: string | undefined): void {
+    const pod = this.#pod;
+    if (authority === undefined || parseHboneAuthority(authority) === undefined) {
+      this.#refuse(400, 'hbone.no_authority', `no valid authority pseudo header: ${authority ?? ''}`);
+      return;
+    }
+    const key = `${this.#peer.connected.ip}>${authority}`;
+    const known = pod.inboundRoutes.get(key);
+    if (known !== undefined) this.#follow(known);
+    else {
+      pod.inboundRoutes.wait(
+        key,
+        route => this.#follow(route),
+        () => pod.deps.askInbound(pod, key, this.#peer.connected, authority),
+      );
+    }
+  }
+
+  #follow(route: InboundRoute): void {
+    if (this.#stream.phase !== 'requested') return; // the peer lost patience meanwhile
+    if (route.kind === 'deny') {
+      this.#refuse(route.status, route.reason, route.error);
+      return;
+    }
+    this.#route = route;
+    this.#target = route.target;
+    this.#facts.service = guessService(route, this.#forwardedHost, route.target.port);
+    const verdict = this.#authorize(this.#pod.policies);
+    if (verdict === undefined) return;
+    this.#facts.policy = verdict.policy;
+    if (!verdict.allowed) {
+      this.#deny(verdict.reason, `connection closed due to policy rejection: ${verdict.error}`);
+      return;
+    }
+    this.#dial(route);
+  }
+
+  #authorize(policies: PolicySet): ReturnType<typeof authorize> | undefined {
+    if (this.#target === undefined) return undefined;
+    return authorize(policies, {
+      sourceIp: this.#peer.source.ip,
+      sourcePort: this.#peer.source.port,
+      identity: this.#peer.spiffe,
+      destinationIp: this.#target.ip,
+      destinationPort: this.#target.port,
+    });
+  }
+
+  // ---- application ------------------------------------------------------------------------------------------------
+
+  #dial(route: DeliverRoute): void {
+    let fd: Fd;
+    try {
+      fd = this.#open(route);
+    } catch (error) {
+      this.#unreachable('dial.no_fds', error instanceof Error ? error.message : String(error));
+      return;
+    }
+    const started = startConnect(fd, route.dial);
+    if (started < 0 && started !== -Errno.EINPROGRESS) {
+      fd.close();
+      this.#unreachable(dialReason(-started), errnoText(-started));
+      return;
+    }
+    this.#armDialTimer();
+    this.#stream.attach(fd, 'dialing');
+  }
+
+  #open(route: DeliverRoute): Fd {
+    const { sockets, isTransparent } = this.#pod;
+    const family = familyOf(route.dial.ip);
+    const { source } = this.#peer;
+    if (route.bindSource === 'loopback') return sockets.openFrom(family, route.dial.ip, 'plain');
+    // A pod that reaches itself keeps the default source: the kernel would not answer a socket to its own address.
+    const asClient =
+      route.bindSource === 'client' && isTransparent && source.ip !== route.dial.ip && familyOf(source.ip) === family;
+    return asClient ? sockets.openFrom(family, source.ip, 'transparent') : sockets.open(family);
+  }
+
+  #armDialTimer(): void {
+    const { engine, settings } = this.#pod.deps;
+    this.#timer = engine.timers.at(engine.nowMs + settings.connectTimeoutMs, () =>
+      this.#unreachable('dial.timeout', 'deadline has elapsed'),
+    );
+  }
+
+  onDialed(stream: TunnelStream, errno: number): void {
+    this.#disarm();
+    if (errno !== 0) {
+      this.#unreachable(dialReason(errno), errnoText(errno));
+      return;
+    }
+    const { deps, baggage } = this.#pod;
+    const header = this.#route?.proxyProtocol;
+    if (header !== undefined) stream.prepend(writeProxyHeader(this.#peer.source, header.target, this.#peer.identity));
+    this.#facts.connectMs = deps.engine.nowMs - this.#sinceMs;
+    deps.emit(
+      recordOf(this.#facts, { event: 'open', bytesToServer: 0, bytesToClient: 0, reason: undefined, error: undefined }),
+    );
+    stream.tunnel.accept(stream, deps.settings.responseBaggage ? baggage : undefined);
+  }
+
+  onResponse(): void {
+    // Server role: there is none.
+  }
+
+  onClosed(stream: TunnelStream, end: StreamEnd): void {
+    this.#disarm();
+    this.#pod.untrack(this);
+    const isFailed = end.kind === 'failed';
+    this.#pod.deps.emit(
+      recordOf(this.#facts, {
+        event: 'close',
+        bytesToServer: stream.bytesFromTunnel,
+        bytesToClient: stream.bytesToTunnel,
+        reason: isFailed ? end.reason : undefined,
+        error: isFailed ? end.error : undefined,
+      }),
+    );
+  }
+
+  // ---- ends -------------------------------------------------------------------------------------------------------
+
+  cut(reason: ReasonCode, error: string): void {
+    this.#stream.abort(H2_ERROR.CANCEL, failed(reason, error));
+  }
+
+  recheck(policies: PolicySet): void {
+    const verdict = this.#authorize(policies);
+    if (verdict === undefined || verdict.allowed || !verdict.cutsLive) return;
+    this.#facts.policy = verdict.policy;
+    this.cut('policy.changed', 'connection closed due to policy change');
+  }
+
+  #deny(reason: ReasonCode, error: string): void {
+    this.#stream.tunnel.refuse(this.#stream, 401, failed(reason, error));
+  }
+
+  #unreachable(reason: ReasonCode, error: string): void {
+    this.#disarm();
+    this.#stream.tunnel.refuse(this.#stream, 503, failed(reason, `connection failed: ${error}`));
+  }
+
+  /** No connection came to be: upstream's early deny, which has no open and close of its own. */
+  #refuse(status: number, reason: ReasonCode, error: string): void {
+    this.#stream.owner = SILENT;
+    this.#pod.untrack(this);
+    this.#stream.tunnel.refuse(this.#stream, status, failed(reason, error));
+    this.#pod.deps.emit(recordOf(this.#facts, { event: 'refused', bytesToServer: 0, bytesToClient: 0, reason, error }));
+  }
+
+  #disarm(): void {
+    this.#pod.deps.engine.timers.cancel(this.#timer);
+    this.#timer = undefined;
+  }
+}
+
+const SILENT: StreamOwner = {
+  onResponse() {},
+  onDialed() {},
+  onClosed() {},
+  freeze: () => undefined,
+};

@@ -1,0 +1,7 @@
+// Entry of a data worker thread. Returns when the runtime is told to stop; a bug ends the thread, and the main thread
+// replaces it.
+import { workerData } from 'node:worker_threads';
+import type { WorkerStart } from '../worker-protocol.ts';
+import { WorkerRuntime } from './runtime.ts';
+
+new WorkerRuntime(workerData as WorkerStart).run();

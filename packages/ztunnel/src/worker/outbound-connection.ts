@@ -1,0 +1,401 @@
+// One connection that an application of the pod makes (port 15001): find out where it was going, get a route, then carry
+// it through a tunnel or copy it plainly (outbound-inbound.md sections 4 and 8). A hop that cannot be reached is replaced by
+// another one of the route while no byte has been read from the application, which upstream does not do.
+//
+// Life: accepted -> routed -> reaching (a tunnel, or a TCP connect) -> carried -> closed.
+import {
+  formatForwarded,
+  type Hop,
+  type OutboundRoute,
+  pickHop,
+  type ReasonCode,
+  type SocketAddress,
+} from '@ambit/mesh';
+import {
+  closeWithReset,
+  Errno,
+  familyOf,
+  type Fd,
+  localAddress,
+  originalDestination,
+  peerAddress,
+  startConnect,
+} from '@ambit/native';
+import {
+  dialReason,
+  errnoText,
+  failed,
+  H2_ERROR,
+  type PooledTunnel,
+  type PoolWaiter,
+  PlainSplice,
+  poolKey,
+  type PoolTarget,
+  type SpliceOwner,
+  type StreamEnd,
+  type StreamOwner,
+  type Timer,
+  type TunnelStream,
+} from '@ambit/proxy';
+import { asMeshAddress } from './addresses.ts';
+import { type ConnectionFacts, recordOf, wallNow } from './connection-facts.ts';
+import type { LiveConnection, PodProxy } from './pod-proxy.ts';
+import { newTraceparent, traceIdOf } from './trace-ids.ts';
+
+/** Hops tried for one connection before it is given up. */
+const MAX_ATTEMPTS = 3;
+
+/** Failures that another endpoint may not share. */
+const UNREACHED: ReadonlySet<ReasonCode> = new Set([
+  'dial.refused',
+  'dial.timeout',
+  'dial.unreachable',
+  'dial.failed',
+  'peer.reset',
+  'tls.eof',
+  'tls.handshake_timeout',
+  'hbone.goaway',
+]);
+
+type Carrier =
+  | { readonly kind: 'none' }
+  | { readonly kind: 'waiting'; readonly key: string }
+  | { readonly kind: 'stream'; readonly stream: TunnelStream }
+  | { readonly kind: 'splice'; readonly splice: PlainSplice; readonly timer: Timer }
+  | { readonly kind: 'closed' };
+
+const NONE: Carrier = { kind: 'none' };
+const CLOSED: Carrier = { kind: 'closed' };
+
+export class OutboundConnection implements LiveConnection, PoolWaiter, StreamOwner, SpliceOwner {
+  readonly #pod: PodProxy;
+  readonly #facts: ConnectionFacts;
+  /** The application's connection, until a carrier takes it over. */
+  #client: Fd | undefined;
+  #carrier: Carrier = NONE;
+  #route: OutboundRoute | undefined;
+  #hop: Hop | undefined;
+  #target: PoolTarget | undefined;
+  #tried: Set<Hop> | undefined;
+  #attempts = 0;
+  readonly #sinceMs: number;
+
+  private constructor(pod: PodProxy, facts: ConnectionFacts, client: Fd | undefined) {
+    this.#pod = pod;
+    this.#facts = facts;
+    this.#client = client;
+    this.#sinceMs = pod.deps.engine.nowMs;
+    pod.track(this);
+  }
+
+  /** Takes over a connection that the redirection brought to the outbound listener. */
+  static accept(pod: PodProxy, client: Fd): void {
+    pod.sockets.tune(client);
+    const destination = asMeshAddress(originalDestination(client) ?? localAddress(client));
+    const facts: ConnectionFacts = {
+      id: pod.deps.nextId(),
+      pod: pod.info.uid,
+      direction: 'outbound',
+      startedAtMs: wallNow(),
+      protocol: 'TCP',
+      source: asMeshAddress(peerAddress(client)),
+      sourceWorkload: pod.summary,
+      sourceIdentity: undefined,
+      destination,
+      destinationWorkload: undefined,
+      destinationIdentity: undefined,
+      originalDestination: destination,
+      authority: undefined,
+      service: undefined,
+      tls: undefined,
+      traceId: undefined,
+      connectMs: undefined,
+      policy: undefined,
+    };
+    const connection = new OutboundConnection(pod, facts, client);
+    if (pod.workload !== undefined) connection.#findRoute();
+    else pod.awaitWorkload(() => connection.#findRoute());
+  }
+
+  /** Continues a connection that another worker froze. */
+  static thaw(pod: PodProxy, stream: TunnelStream, context: unknown): OutboundConnection {
+    const connection = new OutboundConnection(pod, context as ConnectionFacts, undefined);
+    connection.#carrier = { kind: 'stream', stream };
+    return connection;
+  }
+
+  // ---- routing ----------------------------------------------------------------------------------------------------
+
+  #findRoute(): void {
+    if (this.#carrier.kind === 'closed') return;
+    const pod = this.#pod;
+    if (pod.workload === undefined) {
+      this.#refuse('identity.unknown_source', pod.unknownWorkloadError);
+      return;
+    }
+    this.#facts.sourceWorkload = pod.summary;
+    const { source, destination } = this.#facts;
+    const key = `${source.ip}>${destination.ip}:${destination.port}`;
+    const known = pod.outboundRoutes.get(key);
+    if (known !== undefined) this.#follow(known);
+    else {
+      pod.outboundRoutes.wait(
+        key,
+        route => this.#follow(route),
+        () => pod.deps.askOutbound(pod, key, source, destination),
+      );
+    }
+  }
+
+  #follow(route: OutboundRoute): void {
+    if (this.#carrier.kind === 'closed') return;
+    this.#route = route;
+    switch (route.kind) {
+      case 'deny':
+        this.#refuse(route.reason, route.error);
+        return;
+      case 'passthrough':
+        this.#facts.service = route.service;
+        this.#dialPlain(route.destination);
+        return;
+      case 'hops':
+        this.#tryHop();
+    }
+  }
+
+  #tryHop(): void {
+    const route = this.#route;
+    if (route?.kind !== 'hops') return;
+    const hop = pickHop(route, Math.random, this.#tried);
+    if (hop.kind === 'deny') {
+      this.#refuse(hop.reason, hop.error);
+      return;
+    }
+    this.#attempts++;
+    this.#hop = hop;
+    const facts = this.#facts;
+    facts.protocol = hop.protocol;
+    facts.destinationWorkload = hop.workload;
+    facts.service = hop.service;
+    facts.authority = hop.authority;
+    if (!('ip' in hop.dial)) {
+      this.#refuse(
+        'route.no_address',
+        `no ip addresses were resolved for workload: ${hop.workload?.uid ?? hop.dial.hostname}`,
+      );
+      return;
+    }
+    facts.destination = hop.dial;
+    if (hop.protocol === 'TCP') this.#dialPlain(hop.dial);
+    else if (hop.protocol === 'HBONE') this.#dialTunnel(hop, hop.dial);
+    else
+      this.#refuse(
+        'route.gateway_unavailable',
+        'unknown network gateway: tunnels through a gateway are not supported yet',
+      );
+  }
+
+  // ---- through a tunnel -------------------------------------------------------------------------------------------
+
+  #dialTunnel(hop: Hop, dial: SocketAddress): void {
+    const sourceIdentity = this.#pod.identity ?? '';
+    this.#target = {
+      sourceIdentity,
+      sourceIp: this.#facts.source.ip,
+      dial,
+      expectedIdentities: hop.upstreamIdentities,
+    };
+    const key = poolKey(this.#target);
+    this.#carrier = { kind: 'waiting', key };
+    this.#pod.pool.request(key, this.#target, this);
+  }
+
+  onTunnel(pooled: PooledTunnel): void {
+    const client = this.#client;
+    if (client === undefined || this.#carrier.kind !== 'waiting') return;
+    this.#client = undefined;
+    const facts = this.#facts;
+    facts.sourceIdentity = this.#target?.sourceIdentity;
+    facts.destinationIdentity = pooled.peer.identity;
+    facts.tls = pooled.peer.tls;
+    const traceparent = newTraceparent();
+    facts.traceId = traceIdOf(traceparent);
+    const stream = pooled.tunnel.openStream(this, {
+      authority: facts.authority ?? '',
+      baggage: this.#pod.baggage,
+      forwarded: formatForwarded(facts.source, facts.service?.hostname),
+      traceparent,
+      xForwardedNetwork: undefined,
+    });
+    this.#carrier = { kind: 'stream', stream };
+    stream.attach(client, 'connected');
+  }
+
+  onTunnelFailed(reason: ReasonCode, error: string): void {
+    if (this.#carrier.kind === 'closed') return;
+    this.#carrier = NONE;
+    this.#fail(reason, error, true);
+  }
+
+  onResponse(_stream: TunnelStream, status: number): void {
+    if (status === 200) this.#tellOpen(); // after any other status `onClosed` follows with the reason
+  }
+
+  onDialed(): void {
+    // Client role: nothing is dialled behind a stream.
+  }
+
+  onClosed(stream: TunnelStream, end: StreamEnd, untouched: Fd | undefined): void {
+    this.#carrier = NONE;
+    if (end.kind === 'failed' && untouched !== undefined) {
+      // The peer did nothing for this stream, so another tunnel to the same hop may serve it.
+      this.#client = untouched;
+      if (this.#attempts < MAX_ATTEMPTS && this.#hop !== undefined && 'ip' in this.#hop.dial) {
+        this.#attempts++;
+        this.#dialTunnel(this.#hop, this.#hop.dial);
+        return;
+      }
+    }
+    this.#finish(end, stream.bytesToTunnel, stream.bytesFromTunnel);
+  }
+
+  freeze(): unknown {
+    this.#carrier = CLOSED;
+    this.#pod.untrack(this);
+    return this.#facts;
+  }
+
+  // ---- plainly ----------------------------------------------------------------------------------------------------
+
+  #dialPlain(to: SocketAddress): void {
+    const pod = this.#pod;
+    const client = this.#client;
+    if (client === undefined) return;
+    this.#facts.destination = to;
+    let upstream: Fd;
+    try {
+      upstream = pod.sockets.open(familyOf(to.ip));
+    } catch (error) {
+      this.#fail('dial.no_fds', `io error: ${error instanceof Error ? error.message : String(error)}`, false);
+      return;
+    }
+    const started = startConnect(upstream, to);
+    if (started < 0 && started !== -Errno.EINPROGRESS) {
+      upstream.close();
+      this.#fail(dialReason(-started), `io error: ${errnoText(-started)}`, true);
+      return;
+    }
+    this.#client = undefined;
+    const { engine, settings } = pod.deps;
+    const splice = new PlainSplice(engine, client, upstream, this);
+    const timer = engine.timers.at(engine.nowMs + settings.connectTimeoutMs, () => {
+      splice.abort(failed('dial.timeout', `io error: ${errnoText(Errno.ETIMEDOUT)}`));
+    });
+    this.#carrier = { kind: 'splice', splice, timer };
+  }
+
+  onUpstreamDialed(errno: number): void {
+    if (this.#carrier.kind !== 'splice') return;
+    const { splice, timer } = this.#carrier;
+    this.#pod.deps.engine.timers.cancel(timer);
+    if (errno === 0) {
+      this.#tellOpen();
+      return;
+    }
+    const client = this.#mayTryAnother(dialReason(errno)) ? splice.giveUpUpstream() : undefined;
+    if (client === undefined) {
+      splice.abort(failed(dialReason(errno), `io error: ${errnoText(errno)}`));
+      return;
+    }
+    this.#client = client;
+    this.#carrier = NONE;
+    this.#fail(dialReason(errno), `io error: ${errnoText(errno)}`, true);
+  }
+
+  onSpliceClosed(end: StreamEnd): void {
+    if (this.#carrier.kind !== 'splice') return;
+    const { splice, timer } = this.#carrier;
+    this.#pod.deps.engine.timers.cancel(timer);
+    this.#finish(end, splice.bytesToUpstream, splice.bytesToClient);
+  }
+
+  // ---- ends -------------------------------------------------------------------------------------------------------
+
+  cut(reason: ReasonCode, error: string): void {
+    const end = failed(reason, error);
+    switch (this.#carrier.kind) {
+      case 'stream':
+        this.#carrier.stream.abort(H2_ERROR.CANCEL, end);
+        return;
+      case 'splice':
+        this.#carrier.splice.abort(end);
+        return;
+      case 'waiting':
+        this.#pod.pool.withdraw(this.#carrier.key, this);
+        this.#finish(end, 0, 0);
+        return;
+      case 'none':
+        this.#finish(end, 0, 0);
+        return;
+      case 'closed':
+    }
+  }
+
+  recheck(): void {
+    // Policies are enforced where a connection arrives.
+  }
+
+  #tellOpen(): void {
+    const { deps } = this.#pod;
+    this.#facts.connectMs = deps.engine.nowMs - this.#sinceMs;
+    deps.emit(
+      recordOf(this.#facts, { event: 'open', bytesToServer: 0, bytesToClient: 0, reason: undefined, error: undefined }),
+    );
+  }
+
+  #mayTryAnother(reason: ReasonCode): boolean {
+    return this.#route?.kind === 'hops' && this.#attempts < MAX_ATTEMPTS && UNREACHED.has(reason);
+  }
+
+  /** The present hop failed: another one, if that can help, else the end. */
+  #fail(reason: ReasonCode, error: string, mayRetry: boolean): void {
+    const hop = this.#hop;
+    if (mayRetry && hop !== undefined && this.#route?.kind === 'hops' && this.#mayTryAnother(reason)) {
+      this.#tried ??= new Set();
+      this.#tried.add(hop);
+      if (pickHop(this.#route, Math.random, this.#tried).kind === 'hop') {
+        this.#tryHop();
+        return;
+      }
+    }
+    this.#finish(failed(reason, error), 0, 0);
+  }
+
+  /** No connection came to be. */
+  #refuse(reason: ReasonCode, error: string): void {
+    this.#close();
+    this.#pod.deps.emit(recordOf(this.#facts, { event: 'refused', bytesToServer: 0, bytesToClient: 0, reason, error }));
+  }
+
+  #finish(end: StreamEnd, bytesToServer: number, bytesToClient: number): void {
+    this.#close();
+    const isFailed = end.kind === 'failed';
+    this.#pod.deps.emit(
+      recordOf(this.#facts, {
+        event: 'close',
+        bytesToServer,
+        bytesToClient,
+        reason: isFailed ? end.reason : undefined,
+        error: isFailed ? end.error : undefined,
+      }),
+    );
+  }
+
+  #close(): void {
+    if (this.#carrier.kind === 'closed') return;
+    this.#carrier = CLOSED;
+    if (this.#client !== undefined) closeWithReset(this.#client);
+    this.#client = undefined;
+    this.#pod.untrack(this);
+  }
+}

@@ -1,0 +1,191 @@
+// One plaintext connection to the pod (port 15006): policies without an identity, then a plain copy to where it was going,
+// with the client's address as source (outbound-inbound.md section 10). Fails closed: nothing is dialled before the verdict.
+//
+// Unlike upstream it refuses a destination that is not one of the pod's own addresses, since a packet that was misrouted
+// here must not be carried on (outbound-inbound.md section 15, item 12).
+import { authorize, type PolicySet, type ReasonCode, type SocketAddress } from '@ambit/mesh';
+import {
+  closeWithReset,
+  Errno,
+  familyOf,
+  type Fd,
+  localAddress,
+  originalDestination,
+  peerAddress,
+  startConnect,
+} from '@ambit/native';
+import { dialReason, errnoText, failed, PlainSplice, type SpliceOwner, type StreamEnd, type Timer } from '@ambit/proxy';
+import { asMeshAddress } from './addresses.ts';
+import { type ConnectionFacts, recordOf, wallNow } from './connection-facts.ts';
+import type { LiveConnection, PodProxy } from './pod-proxy.ts';
+
+export class PassthroughConnection implements LiveConnection, SpliceOwner {
+  readonly #pod: PodProxy;
+  readonly #facts: ConnectionFacts;
+  readonly #target: SocketAddress;
+  readonly #sinceMs: number;
+  #client: Fd | undefined;
+  #splice: PlainSplice | undefined;
+  #timer: Timer | undefined;
+  #isClosed = false;
+
+  private constructor(pod: PodProxy, client: Fd) {
+    this.#pod = pod;
+    this.#client = client;
+    this.#sinceMs = pod.deps.engine.nowMs;
+    this.#target = asMeshAddress(originalDestination(client) ?? localAddress(client));
+    this.#facts = {
+      id: pod.deps.nextId(),
+      pod: pod.info.uid,
+      direction: 'inbound',
+      startedAtMs: wallNow(),
+      protocol: 'TCP',
+      source: asMeshAddress(peerAddress(client)),
+      sourceWorkload: undefined,
+      sourceIdentity: undefined,
+      destination: this.#target,
+      destinationWorkload: pod.summary,
+      destinationIdentity: undefined,
+      originalDestination: undefined,
+      authority: undefined,
+      service: undefined,
+      tls: undefined,
+      traceId: undefined,
+      connectMs: undefined,
+      policy: undefined,
+    };
+    pod.track(this);
+  }
+
+  static accept(pod: PodProxy, client: Fd): void {
+    pod.sockets.tune(client);
+    const connection = new PassthroughConnection(pod, client);
+    if (pod.workload !== undefined) connection.#decide();
+    else pod.awaitWorkload(() => connection.#decide());
+  }
+
+  #decide(): void {
+    if (this.#isClosed) return;
+    const pod = this.#pod;
+    if (pod.deps.settings.illegalPorts.includes(this.#target.port)) {
+      this.#refuse('route.loop', 'attempted recursive call to ourselves');
+      return;
+    }
+    if (pod.workload === undefined) {
+      this.#refuse('identity.unknown_source', pod.unknownWorkloadError);
+      return;
+    }
+    this.#facts.destinationWorkload = pod.summary;
+    const verdict = this.#authorize(pod.policies);
+    this.#facts.policy = verdict.policy;
+    if (!verdict.allowed) {
+      this.#finish(failed(verdict.reason, `connection closed due to policy rejection: ${verdict.error}`));
+      return;
+    }
+    this.#dial();
+  }
+
+  #authorize(policies: PolicySet): ReturnType<typeof authorize> {
+    const { source } = this.#facts;
+    return authorize(policies, {
+      sourceIp: source.ip,
+      sourcePort: source.port,
+      identity: undefined,
+      destinationIp: this.#target.ip,
+      destinationPort: this.#target.port,
+    });
+  }
+
+  #dial(): void {
+    const { sockets, isTransparent, deps } = this.#pod;
+    const client = this.#client;
+    if (client === undefined) return;
+    const family = familyOf(this.#target.ip);
+    const { source } = this.#facts;
+    let upstream: Fd;
+    try {
+      const asClient = isTransparent && source.ip !== this.#target.ip && familyOf(source.ip) === family;
+      upstream = asClient ? sockets.openFrom(family, source.ip, 'transparent') : sockets.open(family);
+    } catch (error) {
+      this.#finish(failed('dial.no_fds', `io error: ${error instanceof Error ? error.message : String(error)}`));
+      return;
+    }
+    const started = startConnect(upstream, this.#target);
+    if (started < 0 && started !== -Errno.EINPROGRESS) {
+      upstream.close();
+      this.#finish(failed(dialReason(-started), `io error: ${errnoText(-started)}`));
+      return;
+    }
+    this.#client = undefined;
+    const splice = new PlainSplice(deps.engine, client, upstream, this);
+    this.#splice = splice;
+    this.#timer = deps.engine.timers.at(deps.engine.nowMs + deps.settings.connectTimeoutMs, () =>
+      splice.abort(failed('dial.timeout', `io error: ${errnoText(Errno.ETIMEDOUT)}`)),
+    );
+  }
+
+  onUpstreamDialed(errno: number): void {
+    this.#disarm();
+    const { deps } = this.#pod;
+    if (errno !== 0) {
+      this.#splice?.abort(failed(dialReason(errno), `io error: ${errnoText(errno)}`));
+      return;
+    }
+    this.#facts.connectMs = deps.engine.nowMs - this.#sinceMs;
+    deps.emit(
+      recordOf(this.#facts, { event: 'open', bytesToServer: 0, bytesToClient: 0, reason: undefined, error: undefined }),
+    );
+  }
+
+  onSpliceClosed(end: StreamEnd): void {
+    this.#finish(end);
+  }
+
+  cut(reason: ReasonCode, error: string): void {
+    const end = failed(reason, error);
+    if (this.#splice !== undefined) this.#splice.abort(end);
+    else this.#finish(end);
+  }
+
+  recheck(policies: PolicySet): void {
+    if (this.#splice === undefined) return; // not decided yet
+    const verdict = this.#authorize(policies);
+    if (verdict.allowed || !verdict.cutsLive) return;
+    this.#facts.policy = verdict.policy;
+    this.cut('policy.changed', 'connection closed due to policy change');
+  }
+
+  #refuse(reason: ReasonCode, error: string): void {
+    this.#close();
+    this.#pod.deps.emit(recordOf(this.#facts, { event: 'refused', bytesToServer: 0, bytesToClient: 0, reason, error }));
+  }
+
+  #finish(end: StreamEnd): void {
+    if (this.#isClosed) return;
+    this.#close();
+    const isFailed = end.kind === 'failed';
+    this.#pod.deps.emit(
+      recordOf(this.#facts, {
+        event: 'close',
+        bytesToServer: this.#splice?.bytesToUpstream ?? 0,
+        bytesToClient: this.#splice?.bytesToClient ?? 0,
+        reason: isFailed ? end.reason : undefined,
+        error: isFailed ? end.error : undefined,
+      }),
+    );
+  }
+
+  #close(): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#disarm();
+    if (this.#client !== undefined) closeWithReset(this.#client);
+    this.#client = undefined;
+    this.#pod.untrack(this);
+  }
+
+  #disarm(): void {
+    this.#pod.deps.engine.timers.cancel(this.#timer);
+    this.#timer = undefined;
+  }
+}

@@ -1,0 +1,241 @@
+// One pod as one worker serves it: its listeners, its certificates as TLS contexts, its tunnels, the routes it asked for,
+// the policies that guard it, and its live connections. The main thread decides what a pod is; this carries it out.
+//
+// Life: open --drain--> draining --last connection gone, or cut--> closed. Closing is reported once.
+import type { PolicySet, ReasonCode, SocketAddress, Workload, WorkloadSummary } from '@ambit/mesh';
+import {
+  compilePolicies,
+  formatBaggage,
+  formatSpiffeId,
+  type InboundRoute,
+  type OutboundRoute,
+  summarizeWorkload,
+} from '@ambit/mesh';
+import { type Fd, SysError, type TlsContext } from '@ambit/native';
+import { type ConnectionRecord, type Engine, HbonePool } from '@ambit/proxy';
+import type { CertificateStore } from './certificate-store.ts';
+import { InboundTunnel } from './inbound-tunnel.ts';
+import { ConnectionListener } from './listener.ts';
+import { OutboundConnection } from './outbound-connection.ts';
+import { PassthroughConnection } from './passthrough-connection.ts';
+import { RouteCache } from './route-cache.ts';
+import { SocketFactory } from './socket-factory.ts';
+import type { PodInfo, WorkerSettings } from '../worker-protocol.ts';
+
+/** A connection of the pod as the pod sees it. */
+export interface LiveConnection {
+  /** End it now and say why. */
+  cut(reason: ReasonCode, error: string): void;
+  /** The pod's policies changed: end it if they do not allow it any more. */
+  recheck(policies: PolicySet): void;
+}
+
+/** What a pod needs from its worker. */
+export interface PodDeps {
+  readonly engine: Engine;
+  readonly settings: WorkerSettings;
+  readonly certificates: CertificateStore;
+  readonly askOutbound: (pod: PodProxy, key: string, source: SocketAddress, destination: SocketAddress) => void;
+  readonly askInbound: (pod: PodProxy, key: string, connected: SocketAddress, authority: string) => void;
+  readonly emit: (record: ConnectionRecord) => void;
+  readonly nextId: () => string;
+  readonly onNoFds: () => void;
+  readonly onClosed: (pod: PodProxy) => void;
+}
+
+/** Why a pod could not be opened, as a reason code. */
+export interface OpenFailure {
+  readonly code: ReasonCode;
+  readonly message: string;
+}
+
+export class PodProxy {
+  readonly info: PodInfo;
+  readonly deps: PodDeps;
+  readonly sockets: SocketFactory;
+  readonly pool: HbonePool;
+  readonly outboundRoutes = new RouteCache<OutboundRoute>();
+  readonly inboundRoutes = new RouteCache<InboundRoute>();
+  /** The pod's own workload; undefined until the mesh knows it. */
+  workload: Workload | undefined;
+  summary: WorkloadSummary | undefined;
+  /** SPIFFE ID the pod presents; undefined while the workload is unknown. */
+  identity: string | undefined;
+  /** Value of the `baggage` header that describes the pod. */
+  baggage = '';
+  policies: PolicySet = compilePolicies([]);
+  /** Whether connections to the application may carry the client's address. */
+  isTransparent = false;
+  readonly #live = new Set<LiveConnection>();
+  readonly #tunnels = new Set<InboundTunnel>();
+  readonly #awaitingWorkload = new Set<() => void>();
+  #listeners: ConnectionListener[] = [];
+  #state: 'open' | 'draining' | 'closed' = 'open';
+
+  constructor(info: PodInfo, netnsFd: number | undefined, deps: PodDeps) {
+    const { engine, settings } = deps;
+    this.info = info;
+    this.deps = deps;
+    this.sockets = new SocketFactory(settings, netnsFd);
+    this.pool = new HbonePool(
+      {
+        engine,
+        tunnelSettings: settings.clientTunnel,
+        openSocket: family => this.sockets.open(family),
+        clientContext: identity => deps.certificates.client(identity),
+      },
+      settings.pool,
+    );
+  }
+
+  /** Opens all listeners, or none. Order as upstream: inbound, inbound plaintext, outbound. */
+  open(): OpenFailure | undefined {
+    const { engine, settings, onNoFds } = this.deps;
+    const kinds: ReadonlyArray<[port: number, onAccepted: (fd: Fd) => void]> = [
+      [settings.ports.inbound, fd => InboundTunnel.accept(this, fd)],
+      [settings.ports.inboundPlaintext, fd => PassthroughConnection.accept(this, fd)],
+      [settings.ports.outbound, fd => OutboundConnection.accept(this, fd)],
+    ];
+    try {
+      for (const [port, onAccepted] of kinds) {
+        const listener = this.sockets.listen(port);
+        this.isTransparent = listener.transparent;
+        this.#listeners.push(new ConnectionListener(engine, listener.fd, onAccepted, onNoFds));
+      }
+      return undefined;
+    } catch (error) {
+      this.#closeListeners();
+      this.#state = 'closed';
+      this.sockets.close();
+      return openFailure(error);
+    }
+  }
+
+  /** The mesh's present word on the pod. */
+  update(workload: Workload | undefined, policies: PolicySet): void {
+    this.workload = workload;
+    this.policies = policies;
+    if (workload !== undefined) {
+      this.summary = summarizeWorkload(workload);
+      this.identity = formatSpiffeId({
+        trustDomain: workload.trustDomain,
+        namespace: this.info.namespace,
+        serviceAccount: this.info.serviceAccount,
+      });
+      this.baggage = formatBaggage(this.summary);
+      const waiting = [...this.#awaitingWorkload];
+      this.#awaitingWorkload.clear();
+      for (const wake of waiting) wake();
+    }
+    for (const connection of Array.from(this.#live)) connection.recheck(policies);
+  }
+
+  /** Calls `then` once the workload is known (now, perhaps) or the wait is over; the caller looks again. */
+  awaitWorkload(then: () => void): void {
+    if (this.workload !== undefined) {
+      then();
+      return;
+    }
+    const { engine, settings } = this.deps;
+    const wake = (): void => {
+      engine.timers.cancel(timer);
+      then();
+    };
+    const timer = engine.timers.at(engine.nowMs + settings.workloadWaitMs, () => {
+      this.#awaitingWorkload.delete(wake);
+      then();
+    });
+    this.#awaitingWorkload.add(wake);
+  }
+
+  /** Text of the error when `awaitWorkload` ended without one; upstream's words. */
+  get unknownWorkloadError(): string {
+    const { name, namespace, serviceAccount } = this.info;
+    return `failed to fetch information about local workload: ${serviceAccount}.${namespace} (${name})`;
+  }
+
+  serverContext(): TlsContext | { readonly error: string } {
+    return this.identity === undefined
+      ? { error: `workload is unknown: ${this.info.serviceAccount}.${this.info.namespace} (${this.info.name})` }
+      : this.deps.certificates.server(this.identity);
+  }
+
+  track(connection: LiveConnection): void {
+    this.#live.add(connection);
+  }
+
+  untrack(connection: LiveConnection): void {
+    this.#live.delete(connection);
+    this.#closeIfDone();
+  }
+
+  trackTunnel(tunnel: InboundTunnel): void {
+    this.#tunnels.add(tunnel);
+    if (this.#state !== 'open') tunnel.drain();
+  }
+
+  untrackTunnel(tunnel: InboundTunnel): void {
+    this.#tunnels.delete(tunnel);
+    this.#closeIfDone();
+  }
+
+  get inboundTunnels(): Iterable<InboundTunnel> {
+    return this.#tunnels;
+  }
+
+  get connectionCount(): number {
+    return this.#live.size;
+  }
+
+  get tunnelCount(): number {
+    return this.#tunnels.size + this.pool.tunnelCount;
+  }
+
+  forgetRoutes(): void {
+    this.outboundRoutes.forget();
+    this.inboundRoutes.forget();
+  }
+
+  /** Stops accepting; what runs may run on until `force`. */
+  drain(): void {
+    if (this.#state !== 'open') return;
+    this.#state = 'draining';
+    this.#closeListeners();
+    for (const tunnel of Array.from(this.#tunnels)) tunnel.drain();
+    this.pool.drain();
+    this.#closeIfDone();
+  }
+
+  /** Ends everything that still runs. */
+  force(reason: ReasonCode, error: string): void {
+    this.drain();
+    for (const connection of Array.from(this.#live)) connection.cut(reason, error);
+    for (const tunnel of Array.from(this.#tunnels)) tunnel.destroy(reason, error);
+    this.pool.close(reason, error);
+    this.#closeIfDone();
+  }
+
+  get isClosed(): boolean {
+    return this.#state === 'closed';
+  }
+
+  #closeListeners(): void {
+    for (const listener of this.#listeners) listener.close();
+    this.#listeners = [];
+  }
+
+  #closeIfDone(): void {
+    if (this.#state !== 'draining' || this.#live.size > 0 || this.#tunnels.size > 0) return;
+    this.#state = 'closed';
+    this.pool.close('drain.pod_removed', 'pool draining');
+    this.sockets.close();
+    this.deps.onClosed(this);
+  }
+}
+
+function openFailure(error: unknown): OpenFailure {
+  const message = error instanceof Error ? error.message : String(error);
+  if (error instanceof SysError && error.code === 'EADDRINUSE') return { code: 'enrol.port_taken', message };
+  if (error instanceof SysError && error.call === 'setns') return { code: 'enrol.netns_gone', message };
+  return { code: 'enrol.failed', message };
+}

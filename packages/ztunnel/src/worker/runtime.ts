@@ -1,0 +1,266 @@
+// A data worker: one engine, its pods, and the conversation with the main thread. Messages arrive on a port and are
+// announced by an eventfd, because the worker blocks in epoll_wait and has no event loop that could deliver them.
+// Whatever the main thread sends is carried out at once and in order; a worker can be built anew from its messages.
+import { receiveMessageOnPort } from 'node:worker_threads';
+import { compilePolicies } from '@ambit/mesh';
+import { EventFd, type EventHandler, ownedFdCount } from '@ambit/native';
+import { Engine, type FrozenTunnel, MemoryBudget } from '@ambit/proxy';
+import { CertificateStore } from './certificate-store.ts';
+import { type FrozenOutbound, freezePool, thawOutbound } from './hand-over.ts';
+import { InboundTunnel } from './inbound-tunnel.ts';
+import { type PodDeps, PodProxy } from './pod-proxy.ts';
+import { RecordBatch } from './record-batch.ts';
+import type { FromWorker, ToWorker, WorkerStart } from '../worker-protocol.ts';
+
+interface Question {
+  readonly pod: PodProxy;
+  readonly key: string;
+}
+
+export class WorkerRuntime implements EventHandler {
+  readonly #start: WorkerStart;
+  readonly #wake: EventFd;
+  readonly #engine: Engine;
+  readonly #certificates: CertificateStore;
+  readonly #records: RecordBatch;
+  readonly #pods = new Map<string, PodProxy>();
+  /** Pods that were removed and still have connections, or were replaced under the same uid. */
+  readonly #leaving = new Set<PodProxy>();
+  readonly #outboundQuestions = new Map<number, Question>();
+  readonly #inboundQuestions = new Map<number, Question>();
+  readonly #podDeps: PodDeps;
+  #nextQuestion = 1;
+  #nextConnection = 1;
+  #noFdsPauses = 0;
+  #isDraining = false;
+
+  constructor(start: WorkerStart) {
+    this.#start = start;
+    this.#wake = EventFd.adopt(start.wakeFd);
+    const budget = new MemoryBudget(start.settings.memoryBudgetBytes, start.budget);
+    this.#engine = new Engine(budget);
+    const { tlsGroups, tlsRecords } = start.settings;
+    this.#certificates = new CertificateStore({
+      records: tlsRecords,
+      ...(tlsGroups === undefined ? {} : { groups: tlsGroups }),
+    });
+    this.#records = new RecordBatch(this.#engine, records => this.#tell({ type: 'records', records }));
+    this.#podDeps = {
+      engine: this.#engine,
+      settings: start.settings,
+      certificates: this.#certificates,
+      askOutbound: (pod, key, source, destination) => {
+        const id = this.#nextQuestion++;
+        this.#outboundQuestions.set(id, { pod, key });
+        this.#tell({ type: 'needOutboundRoute', id, uid: pod.info.uid, input: { source, destination } });
+      },
+      askInbound: (pod, key, connected, authority) => {
+        const id = this.#nextQuestion++;
+        this.#inboundQuestions.set(id, { pod, key });
+        this.#tell({
+          type: 'needInboundRoute',
+          id,
+          uid: pod.info.uid,
+          connectedIp: connected.ip,
+          connectedPort: connected.port,
+          authority,
+        });
+      },
+      emit: record => this.#records.add(record),
+      nextId: () => `${start.index}-${this.#nextConnection++}`,
+      onNoFds: () => {
+        this.#noFdsPauses++;
+      },
+      onClosed: pod => this.#onPodClosed(pod),
+    };
+  }
+
+  /** Runs until told to stop. */
+  run(): void {
+    this.#engine.reactor.add(this.#wake.fd, this);
+    this.#tell({ type: 'ready' });
+    this.#engine.run();
+    this.#certificates.close();
+    this.#engine.close();
+    this.#start.port.close();
+  }
+
+  onEvents(): void {
+    this.#wake.drain();
+    for (let next = receiveMessageOnPort(this.#start.port); next !== undefined; ) {
+      this.#obey(next.message as ToWorker);
+      next = receiveMessageOnPort(this.#start.port);
+    }
+  }
+
+  #tell(message: FromWorker): void {
+    this.#start.port.postMessage(message);
+  }
+
+  #obey(message: ToWorker): void {
+    switch (message.type) {
+      case 'podAdd':
+        this.#addPod(message);
+        return;
+      case 'podRemove':
+        this.#removePod(message);
+        return;
+      case 'podState':
+        this.#pods.get(message.uid)?.update(message.workload, compilePolicies(message.policies));
+        return;
+      case 'certificate':
+        this.#certificates.set(message.identity, message.material, message.error);
+        return;
+      case 'forgetRoutes':
+        for (const pod of this.#pods.values()) pod.forgetRoutes();
+        return;
+      case 'outboundRoute': {
+        const question = this.#outboundQuestions.get(message.id);
+        this.#outboundQuestions.delete(message.id);
+        question?.pod.outboundRoutes.answer(question.key, message.route);
+        return;
+      }
+      case 'inboundRoute': {
+        const question = this.#inboundQuestions.get(message.id);
+        this.#inboundQuestions.delete(message.id);
+        question?.pod.inboundRoutes.answer(question.key, message.route);
+        return;
+      }
+      case 'drain':
+        this.#drain(message.deadlineMs);
+        return;
+      case 'freezeAll':
+        this.#freezeAll();
+        return;
+      case 'adopt':
+        this.#adopt(message.tunnel);
+        return;
+      case 'stats':
+        this.#tell({ type: 'stats', id: message.id, stats: this.#stats() });
+        return;
+      case 'recordsTaken':
+        this.#records.acknowledge();
+        return;
+      case 'stop':
+        this.#stop();
+    }
+  }
+
+  #addPod(message: Extract<ToWorker, { type: 'podAdd' }>): void {
+    const { pod: info, netnsFd } = message;
+    let pod: PodProxy;
+    try {
+      pod = new PodProxy(info, netnsFd, this.#podDeps);
+    } catch (error) {
+      const text = error instanceof Error ? error.message : String(error);
+      this.#tell({
+        type: 'podOpened',
+        uid: info.uid,
+        error: { code: 'enrol.netns_gone', message: text },
+        transparent: false,
+      });
+      return;
+    }
+    const failure = pod.open();
+    if (failure === undefined) {
+      this.#pods.set(info.uid, pod);
+      if (this.#isDraining) pod.drain();
+    }
+    this.#tell({ type: 'podOpened', uid: info.uid, error: failure, transparent: pod.isTransparent });
+  }
+
+  #removePod(message: Extract<ToWorker, { type: 'podRemove' }>): void {
+    const pod = this.#pods.get(message.uid);
+    if (pod === undefined) {
+      // Never opened, or closed already: the main thread must not wait for it.
+      this.#tell({ type: 'podClosed', uid: message.uid });
+      return;
+    }
+    this.#pods.delete(message.uid);
+    this.#leaving.add(pod);
+    const force = (): void => pod.force('drain.pod_removed', 'connection closed due to connection drain');
+    if (message.mode === 'immediate') force();
+    else {
+      pod.drain();
+      if (!pod.isClosed) this.#engine.timers.at(this.#engine.nowMs + message.deadlineMs, force);
+    }
+  }
+
+  #onPodClosed(pod: PodProxy): void {
+    this.#leaving.delete(pod);
+    if (this.#pods.get(pod.info.uid) === pod) this.#pods.delete(pod.info.uid);
+    this.#records.flush();
+    this.#tell({ type: 'podClosed', uid: pod.info.uid });
+    this.#finishDrain();
+  }
+
+  #drain(deadlineMs: number): void {
+    if (this.#isDraining) return;
+    this.#isDraining = true;
+    const pods = [...this.#pods.values(), ...this.#leaving];
+    for (const pod of pods) pod.drain();
+    this.#engine.timers.at(this.#engine.nowMs + deadlineMs, () => {
+      for (const pod of pods) {
+        if (!pod.isClosed) pod.force('drain.deadline', 'connection closed due to connection drain');
+      }
+    });
+    this.#finishDrain();
+  }
+
+  #finishDrain(): void {
+    if (!this.#isDraining || this.#pods.size > 0 || this.#leaving.size > 0) return;
+    this.#records.flush();
+    this.#tell({ type: 'drained' });
+  }
+
+  #freezeAll(): void {
+    for (const pod of this.#pods.values()) {
+      for (const tunnel of freezePool(pod)) this.#tell({ type: 'frozen', tunnel });
+      for (const inbound of Array.from(pod.inboundTunnels)) {
+        const tunnel = inbound.canFreeze ? inbound.freeze() : undefined;
+        if (tunnel !== undefined) this.#tell({ type: 'frozen', tunnel });
+      }
+    }
+    this.#records.flush();
+    this.#tell({ type: 'frozenAll' });
+  }
+
+  #adopt(tunnel: FrozenTunnel): void {
+    const { pod: uid } = tunnel.context as { pod: string };
+    const pod = this.#pods.get(uid);
+    if (pod === undefined)
+      throw new Error(`invariant: a tunnel of pod ${uid} was handed to a worker that has no such pod`);
+    if (tunnel.role === 'server') InboundTunnel.thaw(pod, tunnel);
+    else thawOutbound(pod, tunnel, tunnel.context as FrozenOutbound);
+  }
+
+  #stats(): Record<string, number> {
+    const sum = (read: (pod: PodProxy) => number): number => {
+      let total = 0;
+      for (const pod of this.#pods.values()) total += read(pod);
+      for (const pod of this.#leaving) total += read(pod);
+      return total;
+    };
+    return {
+      pods: this.#pods.size,
+      leavingPods: this.#leaving.size,
+      connections: sum(pod => pod.connectionCount),
+      tunnels: sum(pod => pod.tunnelCount),
+      poolEntries: sum(pod => pod.pool.entryCount),
+      cachedRoutes: sum(pod => pod.outboundRoutes.size + pod.inboundRoutes.size),
+      timers: this.#engine.timers.size,
+      ownedFds: ownedFdCount(),
+      droppedRecords: this.#records.dropped,
+      acceptPausesNoFds: this.#noFdsPauses,
+      bufferedBytes: this.#engine.budget.usedBytes,
+    };
+  }
+
+  #stop(): void {
+    for (const pod of [...this.#pods.values(), ...this.#leaving]) {
+      pod.force('drain.deadline', 'connection closed due to connection drain');
+    }
+    this.#records.flush();
+    this.#engine.stop();
+  }
+}

@@ -1,0 +1,77 @@
+// Makes the sockets of one pod: inside the pod's network namespace, with the mark that keeps them out of redirection,
+// and with the options every proxied connection gets (hbone.md section 10). Only the creation happens inside the
+// namespace; connect, listen and accept need no switch.
+import {
+  bindTo,
+  duplicateNumber,
+  type Fd,
+  type Listener,
+  listenTcp,
+  NetNs,
+  openTcp,
+  setKeepAlive,
+  setMark,
+  setNoDelay,
+  setTransparent,
+  setUserTimeout,
+} from '@ambit/native';
+import type { Ip } from '@ambit/mesh';
+import type { WorkerSettings } from '../worker-protocol.ts';
+
+export class SocketFactory {
+  readonly #settings: WorkerSettings;
+  /** undefined: the process's own namespace (dedicated mode). */
+  readonly #netns: NetNs | undefined;
+
+  /** Keeps a duplicate of `netnsFd`, so that the namespace outlives the pod until its last connection ended. */
+  constructor(settings: WorkerSettings, netnsFd: number | undefined) {
+    this.#settings = settings;
+    this.#netns = netnsFd === undefined ? undefined : NetNs.fromFd(duplicateNumber(netnsFd));
+  }
+
+  /** @throws SysError when the port is taken or the namespace cannot be entered */
+  listen(port: number): Listener {
+    const { bindAddress, backlog, reusePort, transparent, packetMark, markListeners } = this.#settings;
+    return this.#inside(() =>
+      listenTcp({
+        address: bindAddress,
+        port,
+        backlog,
+        reusePort,
+        transparent,
+        mark: markListeners ? packetMark : 0,
+      }),
+    );
+  }
+
+  /** A nonblocking socket ready to connect. @throws SysError (EMFILE among others) */
+  open(family: 'ipv4' | 'ipv6'): Fd {
+    const fd = this.#inside(() => openTcp(family));
+    if (this.#settings.packetMark !== 0) setMark(fd, this.#settings.packetMark);
+    this.tune(fd);
+    return fd;
+  }
+
+  /** As `open`, with the source address `source` and any port. Best effort: where the kernel refuses, the default source stays. */
+  openFrom(family: 'ipv4' | 'ipv6', source: Ip, how: 'transparent' | 'plain'): Fd {
+    const fd = this.open(family);
+    if (how === 'transparent' && setTransparent(fd, family) < 0) return fd;
+    bindTo(fd, { ip: source, port: 0 });
+    return fd;
+  }
+
+  /** The options of accepted and dialled sockets that carry user bytes. */
+  tune(fd: Fd): void {
+    setNoDelay(fd);
+    if (this.#settings.keepAlive !== undefined) setKeepAlive(fd, this.#settings.keepAlive);
+    if (this.#settings.userTimeoutMs !== undefined) setUserTimeout(fd, this.#settings.userTimeoutMs);
+  }
+
+  close(): void {
+    this.#netns?.close();
+  }
+
+  #inside<T>(make: () => T): T {
+    return this.#netns === undefined ? make() : this.#netns.run(make);
+  }
+}
