@@ -41,6 +41,11 @@ export class Log {
     this.#filter = options.filter;
   }
 
+  /** One line as text, whatever the filter says; for whoever writes it himself. */
+  format(level: Level, scope: string, message: string, fields: Fields): string {
+    return this.#format({ level, timeMs: this.#now(), scope, message, fields });
+  }
+
   /** A logger for one scope, such as `ztunnel::zds`; `access` is the access log. */
   scope(scope: string): Logger {
     const threshold = this.#filter.thresholdOf(scope);

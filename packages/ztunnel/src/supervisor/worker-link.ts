@@ -1,6 +1,6 @@
 // One data worker as the main thread sees it: a thread, a message port and the eventfd that wakes it out of epoll_wait.
 // Messages are delivered in order; a worker that ended receives nothing more and tells it once.
-import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads';
+import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from 'node:worker_threads';
 import { EventFd } from '@ambit/native';
 import { errorText } from '../errors.ts';
 import type { FromWorker, ToWorker, WorkerSettings, WorkerStart } from '../worker-protocol.ts';
@@ -44,6 +44,10 @@ export class WorkerLink {
     this.#ended = new Promise(resolve => {
       this.#worker.on('exit', code => {
         this.#isEnded = true;
+        // Its last words (records above all) may still be in the queue.
+        for (let left = receiveMessageOnPort(this.#port); left !== undefined; left = receiveMessageOnPort(this.#port)) {
+          deps.onMessage(left.message as FromWorker);
+        }
         this.#port.close();
         this.#wake.close();
         const why = this.#isWanted ? undefined : (this.#failure ?? `thread ended with status ${code}`);

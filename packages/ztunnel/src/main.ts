@@ -1,0 +1,260 @@
+// The node proxy's process: wires everything, in upstream's order of start and drain. A mistake before the proxy runs is
+// status 1 with one explanation on standard error; a drain, however it ends, is status 0.
+import { readFileSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import { MeshState } from '@ambit/mesh';
+import { setOpenFileLimitToMax } from '@ambit/native';
+import { logAccess } from './access-log.ts';
+import { checkCapabilities } from './capabilities.ts';
+import { systemClock } from './clock.ts';
+import { readProxyConfig } from './config/proxy-config.ts';
+import { type Config, type Environment, parseConfig } from './config.ts';
+import { errorText, ZtunnelError } from './errors.ts';
+import type { CertificateAuthority } from './identity/certificate-authority.ts';
+import { CertificateManager } from './identity/certificate-manager.ts';
+import { DevCa } from './identity/dev-ca.ts';
+import { LineWriter } from './log/line-writer.ts';
+import { openDescriptorSink } from './log/stdout-sink.ts';
+import { Bare, type Fields, Log, LogFilter } from './log.ts';
+import { loadMesh, type StopWatching } from './mesh-source.ts';
+import { Readiness, type ReadinessServer, serveReadiness } from './readiness.ts';
+import { Shutdown, type SignalSource } from './shutdown.ts';
+import { Supervisor } from './supervisor.ts';
+import { ILLEGAL_PORTS, workerSettings } from './worker-settings.ts';
+import { MainReactor } from './zds/main-reactor.ts';
+import { ZdsClient } from './zds/zds-client.ts';
+import { ZdsSocket } from './zds/zds-socket.ts';
+
+/** What tests replace; the defaults are the real ones. */
+export interface RunOptions {
+  readonly signals?: SignalSource;
+  readonly workerEntry?: URL;
+  readonly readinessPort?: number;
+  /** Descriptor for the log. */
+  readonly logDescriptor?: number;
+  readonly complain?: (text: string) => void;
+}
+
+const READINESS_PORT = 15021;
+const ANSWER_TIMEOUT_MS = 10_000;
+const RETRY_PENDING_MS = 5000;
+const FLUSH_MS = 1000;
+const NO_AUTHORITY = 'no certificate authority is configured: set AMBIT_DEV_CA_CERT and AMBIT_DEV_CA_KEY';
+
+/** Runs the node proxy until it is told to stop; resolves with the exit status. Never rejects. */
+export async function runZtunnel(env: Environment, options: RunOptions = {}): Promise<number> {
+  const complain = options.complain ?? (text => void process.stderr.write(text));
+  const shutdown = new Shutdown(options.signals ?? process);
+  const sink = openDescriptorSink(options.logDescriptor ?? 1);
+  const writer = new LineWriter({ sink, droppedLine: count => droppedLine(log, count) });
+  let log: Log | undefined;
+  try {
+    const config = parseConfig(env, { cores: availableParallelism(), proxyConfig: await readProxyConfig(env) });
+    const filter = LogFilter.parse(config.logFilter);
+    if (filter === undefined) {
+      throw new ZtunnelError('config.invalid', `invalid env var RUST_LOG=${config.logFilter} (not a log filter)`);
+    }
+    log = new Log({ write: line => writer.write(line), now: systemClock.now }, { format: config.logFormat, filter });
+    await new Proxy(config, log, options).run(shutdown);
+    return 0;
+  } catch (error) {
+    complain(explain(error));
+    return 1;
+  } finally {
+    shutdown.close();
+    await writer.flush(FLUSH_MS);
+    sink.close();
+  }
+}
+
+/** One life of the proxy. Parts are released in reverse order of their start. */
+class Proxy {
+  readonly #config: Config;
+  readonly #log: Log;
+  readonly #options: RunOptions;
+  readonly #readiness: Readiness;
+  readonly #certificates: CertificateManager;
+  readonly #state: MeshState;
+  readonly #supervisor: Supervisor;
+
+  constructor(config: Config, log: Log, options: RunOptions) {
+    this.#config = config;
+    this.#log = log;
+    this.#options = options;
+    this.#readiness = new Readiness({ log: log.scope('ztunnel::readiness'), now: systemClock.now });
+    this.#state = new MeshState({ localNode: config.nodeName });
+    this.#certificates = new CertificateManager({
+      authority: chooseAuthority(config),
+      clock: systemClock,
+      random: Math.random,
+      onChange: (identity, state) => this.#supervisor.onCertificate(identity, state),
+      log: log.scope('ztunnel::identity'),
+    });
+    const access = log.scope('access');
+    this.#supervisor = new Supervisor(
+      {
+        view: this.#state,
+        identities: this.#certificates,
+        clock: systemClock,
+        random: Math.random,
+        log: log.scope('ztunnel::supervisor'),
+        onRecords: records => {
+          for (const record of records) logAccess(access, record);
+        },
+      },
+      {
+        entry: options.workerEntry ?? new URL('./worker/main.ts', import.meta.url),
+        workers: config.workers,
+        settings: workerSettings(config),
+        routes: {
+          network: config.network,
+          illegalPorts: new Set(ILLEGAL_PORTS),
+          preserveSource: config.originalSource !== false,
+          localhostAppTunnel: config.localhostAppTunnel,
+        },
+        answerTimeoutMs: ANSWER_TIMEOUT_MS,
+      },
+    );
+  }
+
+  /** From start to the end of the drain. @throws ZtunnelError and system errors of the start */
+  async run(shutdown: Shutdown): Promise<void> {
+    const log = this.#log.scope('ztunnel::app');
+    this.#announce();
+    this.#readiness.block('state manager');
+    this.#readiness.block('proxy');
+    if (this.#config.devCa === undefined) {
+      this.#readiness.block('certificates');
+      log.error(NO_AUTHORITY, [['err.code', 'identity.unavailable']]);
+    }
+    let stopWatching: StopWatching = () => undefined;
+    let readiness: ReadinessServer | undefined;
+    let zds: ZdsRunner | undefined;
+    try {
+      readiness = await serveReadiness(this.#readiness, {
+        port: this.#options.readinessPort ?? READINESS_PORT,
+        ipv6: this.#config.ipv6Enabled,
+      });
+      stopWatching = await this.#loadMesh();
+      await this.#supervisor.start();
+      zds = await this.#startServing();
+      this.#readiness.clear('proxy');
+      log.info('Shutdown requested, draining', [['cause', await shutdown.requested]]);
+      zds?.stop();
+      stopWatching();
+      const drained = Promise.all([readiness.close(), this.#supervisor.drain(this.#config.terminationDeadlineMs)]);
+      await Promise.race([drained, shutdown.insisted]);
+      log.info('shutdown complete');
+    } finally {
+      zds?.stop();
+      stopWatching();
+      this.#certificates.stop();
+      await this.#supervisor.stop();
+      // A second close does nothing; one that still waits for a client does not hold up the end.
+      void readiness?.close();
+    }
+  }
+
+  #announce(): void {
+    const log = this.#log.scope('ztunnel::app');
+    log.info('Starting the node proxy', [['version', version()]]);
+    try {
+      setOpenFileLimitToMax();
+    } catch (error) {
+      log.warn('Cannot raise the limit of open files', [['error', errorText(error)]]);
+    }
+    for (const warning of this.#config.warnings) log.warn(warning);
+    log.info('running with config', configFields(this.#config));
+  }
+
+  async #loadMesh(): Promise<StopWatching> {
+    const log = this.#log.scope('ztunnel::state');
+    const onChange = (): void => this.#supervisor.onMeshChanged();
+    const stop = await loadMesh({ state: this.#state, log, onChange }, this.#config);
+    this.#readiness.clear('state manager');
+    return stop;
+  }
+
+  async #startServing(): Promise<ZdsRunner | undefined> {
+    const { dedicatedWorkload, packetMark, inpodUds } = this.#config;
+    if (dedicatedWorkload !== undefined) {
+      const failure = await this.#supervisor.openPod({ uid: 'dedicated', ...dedicatedWorkload }, undefined);
+      if (failure !== undefined)
+        throw new ZtunnelError('enrol.failed', `cannot open the proxy's ports: ${failure.message}`);
+      return undefined;
+    }
+    checkCapabilities(packetMark);
+    this.#readiness.block('workload proxy manager');
+    return startZds(inpodUds, this.#supervisor, this.#readiness, this.#log);
+  }
+}
+
+interface ZdsRunner {
+  stop(): void;
+}
+
+function startZds(path: string, supervisor: Supervisor, readiness: Readiness, log: Log): ZdsRunner {
+  const scope = log.scope('ztunnel::inpod');
+  const reactor = new MainReactor(error => scope.error('A socket event failed', [['error', errorText(error)]]));
+  const client = new ZdsClient(
+    {
+      connect: () => new ZdsSocket(path, reactor),
+      openPod: async (uid, info, netnsFd) => (await supervisor.openPod({ uid, ...info }, netnsFd))?.message,
+      closePod: uid => supervisor.closePod(uid, 'immediate', 0),
+      onReady: isReady =>
+        isReady ? readiness.clear('workload proxy manager') : readiness.block('workload proxy manager'),
+      clock: systemClock,
+      random: Math.random,
+      log: scope,
+    },
+    { path, retryPendingMs: RETRY_PENDING_MS },
+  );
+  client.run().catch((error: unknown) => scope.error('The ZDS client ended on a bug', [['error', errorText(error)]]));
+  return {
+    stop: () => {
+      client.stop();
+      reactor.close();
+    },
+  };
+}
+
+/** Without an authority every identity is unavailable: nothing is ever sent in plain text instead. */
+function chooseAuthority({ devCa, secretTtlMs }: Config): CertificateAuthority {
+  if (devCa !== undefined) return new DevCa({ ...devCa, lifetimeMs: secretTtlMs });
+  return {
+    issue: () => Promise.reject(new ZtunnelError('identity.unavailable', NO_AUTHORITY)),
+    close: () => undefined,
+  };
+}
+
+function configFields(config: Config): Fields {
+  // Values an operator may look for; inline mesh text and file contents stay out of the log.
+  return [
+    ['mode', new Bare(config.proxyMode)],
+    ['node', config.nodeName],
+    ['network', config.network],
+    ['cluster', config.clusterId],
+    ['workers', config.workers],
+    ['local_config', config.localConfig?.kind === 'file' ? config.localConfig.path : config.localConfig?.kind],
+    ['inpod_uds', config.proxyMode === 'shared' ? config.inpodUds : undefined],
+    ['packet_mark', config.packetMark],
+    ['memory_budget', config.memoryBudgetBytes],
+    ['termination_deadline', `${config.terminationDeadlineMs}ms`],
+  ];
+}
+
+function droppedLine(log: Log | undefined, count: number): string {
+  const fields: Fields = [['dropped', count]];
+  return log?.format('warn', 'ztunnel::log', 'Log lines were dropped, the reader is too slow', fields) ?? '';
+}
+
+function explain(error: unknown): string {
+  const code = error instanceof Error && 'code' in error && typeof error.code === 'string' ? `  [${error.code}]` : '';
+  const hint = error instanceof ZtunnelError && error.hint !== undefined ? `  next    ${error.hint}\n` : '';
+  return `error: ${errorText(error)}${code}\n${hint}`;
+}
+
+function version(): string {
+  const file: unknown = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8'));
+  return typeof file === 'object' && file !== null && 'version' in file ? String(file.version) : 'unknown';
+}

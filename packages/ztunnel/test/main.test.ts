@@ -1,0 +1,184 @@
+import assert from 'node:assert/strict';
+import { EventEmitter } from 'node:events';
+import { closeSync, openSync, readFileSync } from 'node:fs';
+import { mkdtemp, rename, rm, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { Fd, SeqPacket } from '@ambit/native';
+import { encodeRequest } from '@ambit/wire';
+import { checkCapabilities } from '../src/capabilities.ts';
+import { generateDevRoot } from '../src/index.ts';
+import { runZtunnel } from '../src/main.ts';
+
+const TINY_WORKER = new URL('./tiny-worker.ts', import.meta.url);
+const MESH =
+  'workloads: [{uid: w, name: web-1, namespace: shop, serviceAccount: web, workloadIps: [], services: {}}]\n';
+
+interface Running {
+  readonly status: Promise<number>;
+  readonly signals: EventEmitter;
+  readonly complaints: string[];
+  /** The endpoint's answer. */
+  readonly probe: () => Promise<string>;
+  readonly log: () => string;
+  readonly directory: string;
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>(resolve => server.listen(0, resolve));
+  const address = server.address();
+  await new Promise(resolve => server.close(resolve));
+  assert.ok(address !== null && typeof address === 'object');
+  return address.port;
+}
+
+async function withProxy(
+  makeEnv: (directory: string) => Promise<Record<string, string>> | Record<string, string>,
+  run: (running: Running) => Promise<void>,
+): Promise<void> {
+  const directory = await mkdtemp(join(tmpdir(), 'ambit-main-'));
+  const logPath = join(directory, 'log');
+  const descriptor = openSync(logPath, 'w');
+  const port = await freePort();
+  const signals = new EventEmitter();
+  const complaints: string[] = [];
+  const env = { ZTUNNEL_WORKER_THREADS: '1', XDS_ADDRESS: '', NETWORK: '', ...(await makeEnv(directory)) };
+  const status = runZtunnel(env, {
+    signals,
+    workerEntry: TINY_WORKER,
+    readinessPort: port,
+    logDescriptor: descriptor,
+    complain: text => complaints.push(text),
+  });
+  const probe = async (): Promise<string> => {
+    const response = await fetch(`http://127.0.0.1:${port}/healthz/ready`).catch(() => undefined);
+    return response === undefined ? 'closed' : `${response.status} ${await response.text()}`;
+  };
+  try {
+    await run({ status, signals, complaints, probe, log: () => readFileSync(logPath, 'utf8'), directory });
+  } finally {
+    signals.emit('SIGINT');
+    signals.emit('SIGINT');
+    await status;
+    closeSync(descriptor);
+    await rm(directory, { recursive: true });
+  }
+}
+
+async function until(isTrue: () => Promise<boolean> | boolean): Promise<void> {
+  while (!(await isTrue())) await new Promise(resolve => setImmediate(resolve));
+}
+
+async function withRoot(directory: string): Promise<Record<string, string>> {
+  const root = await generateDevRoot();
+  const [cert, key] = [join(directory, 'root.pem'), join(directory, 'root.key')];
+  await writeFile(cert, root.certPem);
+  await writeFile(key, root.keyPem);
+  return { AMBIT_DEV_CA_CERT: cert, AMBIT_DEV_CA_KEY: key };
+}
+
+const DEDICATED = { PROXY_MODE: 'dedicated', PROXY_WORKLOAD_INFO: 'shop/web-1/web', LOCAL_XDS: MESH };
+
+test('dedicated: gets ready, issues a certificate, drains at SIGTERM and ends with 0', () =>
+  withProxy(
+    async directory => ({ ...DEDICATED, ...(await withRoot(directory)), RUST_LOG: 'debug' }),
+    async ({ status, signals, probe, log }) => {
+      await until(async () => (await probe()) === '200 ready\n');
+      await until(() => log().includes('certificate issued'));
+      assert.match(log(), /local config initialized\tnum_workloads=1 num_policies=0/);
+      signals.emit('SIGTERM');
+      assert.equal(await status, 0);
+      assert.equal(await probe(), 'closed');
+      assert.match(log(), /shutdown complete/);
+      assert.equal(signals.listenerCount('SIGTERM') + signals.listenerCount('SIGINT'), 0);
+    },
+  ));
+
+test('without an authority the proxy never gets ready and says why', () =>
+  withProxy(
+    () => DEDICATED,
+    async ({ probe, log }) => {
+      await until(async () => (await probe()) === '500 not ready, pending: certificates\n');
+      assert.match(log(), /\terror\tapp\tno certificate authority is configured: set AMBIT_DEV_CA_CERT/);
+    },
+  ));
+
+test('a changed mesh file is taken over, a broken one is reported and changes nothing', () =>
+  withProxy(
+    async directory => {
+      const path = join(directory, 'mesh.yaml');
+      await writeFile(path, MESH);
+      const { LOCAL_XDS: _, ...rest } = DEDICATED;
+      return { ...rest, LOCAL_XDS_PATH: path };
+    },
+    async ({ log, directory }) => {
+      await until(() => log().includes('num_workloads=1'));
+      const replace = async (text: string): Promise<void> => {
+        await writeFile(join(directory, 'new'), text);
+        await rename(join(directory, 'new'), join(directory, 'mesh.yaml'));
+      };
+      await replace('workloads: 7');
+      await until(() => log().includes('the last good one stays'));
+      await replace('workloads: []');
+      await until(() => log().includes('num_workloads=0'));
+    },
+  ));
+
+test('mistakes of the start are status 1 with code and next step', async () => {
+  const cases: readonly (readonly [Record<string, string>, RegExp])[] = [
+    [{ IPV6_ENABLED: 'maybe' }, /^error: invalid env var IPV6_ENABLED=maybe \(.*\)  \[config\.invalid\]\n$/],
+    [{ RUST_LOG: '[x]=y' }, /RUST_LOG=\[x\]=y/],
+    [
+      { XDS_ADDRESS: 'istiod:15012' },
+      /cannot follow the control plane.*\[config\.unsupported\]\n {2}next {4}set XDS_ADDRESS/s,
+    ],
+    [{ ...DEDICATED, LOCAL_XDS: 'workloads: 3' }, /LOCAL_XDS:1:1: workloads: .*\[config\.invalid\]/],
+    [
+      { ...DEDICATED, PROXY_WORKLOAD_INFO: 'shop/fail-0/web' },
+      /cannot open the proxy's ports: port 15008 is taken {2}\[enrol\.failed\]/,
+    ],
+  ];
+  for (const [env, text] of cases) {
+    await withProxy(
+      () => env,
+      async ({ status, complaints }) => {
+        assert.equal(await status, 1);
+        assert.match(complaints.join(''), text);
+      },
+    );
+  }
+});
+
+function capabilityGap(): string | false {
+  try {
+    checkCapabilities(1337);
+    return false;
+  } catch (error) {
+    return String(error);
+  }
+}
+
+test('shared: ready when the agent has sent its snapshot, enrols a pod, and drains', { skip: capabilityGap() }, () =>
+  withProxy(
+    async directory => ({ ...(await withRoot(directory)), LOCAL_XDS: MESH, INPOD_UDS: join(directory, 'zds.sock') }),
+    async ({ status, signals, probe, log, directory }) => {
+      await until(async () => (await probe()) === '500 not ready, pending: workload proxy manager\n');
+      using listener = SeqPacket.listen(join(directory, 'zds.sock'), 1);
+      let agent: SeqPacket | undefined;
+      await until(() => (agent ??= listener.accept()) !== undefined);
+      assert.ok(agent !== undefined);
+      using netns = new Fd(openSync('/proc/self/ns/net', 'r'));
+      const info = { name: 'web-1', namespace: 'shop', serviceAccount: 'web' };
+      agent.send(encodeRequest({ kind: 'add', uid: 'u', info }), [netns]);
+      agent.send(encodeRequest({ kind: 'snapshotSent' }));
+      await until(async () => (await probe()) === '200 ready\n');
+      assert.match(log(), /Pod enrolled\tpod="shop\/web-1"/);
+      signals.emit('SIGINT');
+      assert.equal(await status, 0);
+      agent.close();
+    },
+  ),
+);
