@@ -187,6 +187,20 @@ describe('S2..S5', () => {
     assert.equal(outcome(resolveInbound(plain, input)), '[fd00::2]:80');
   });
 
+  test('S4: a workload with an application tunnel is handed whatever is asked for', () => {
+    const state = world({ tunnel: PROXY });
+    const result = resolveInbound(state, arrival(state, 'waypoint', '10.99.0.1:443'));
+    assert.equal(outcome(result), '10.0.0.3:15088 for 10.99.0.1:443');
+  });
+
+  test('S4: one of several waypoints is a waypoint', () => {
+    const state = world({});
+    const server = state.service('default', SERVER_HOST) ?? assert.fail();
+    const weightedWaypoints = [{ destination: gateway('/10.10.0.2'), weight: 1 }];
+    state.applyBatch({ upsertServices: [{ ...server, waypoint: gateway('default/another'), weightedWaypoints }] });
+    assert.equal(outcome(resolveInbound(state, arrival(state, 'waypoint', '10.10.0.1:80'))), '10.0.0.3:80');
+  });
+
   test('S5: an unknown host is 503', () => {
     assert.equal(
       outcome(resolveInbound(plain, arrival(plain, 'server', 'nobody.example:80'))),

@@ -268,6 +268,30 @@ describe('direct', () => {
     );
   });
 
+  test('O17: an application tunnel does not stand in for a named port', () => {
+    const tunnelled = pod('tunnelled', {
+      ips: ['127.0.0.2'],
+      applicationTunnel: { protocol: 'NONE', port: 9000 },
+      services: { 'ns/s': {} },
+    });
+    const s = service('s', { hostname: 's', vips: ['/127.0.0.3'], ports: { 80: 0 } });
+    assert.match(
+      outcome(mesh({ workloads: [CLIENT, tunnelled], services: [s] }), '127.0.0.3:80'),
+      /no_healthy_endpoint/,
+    );
+  });
+
+  test('a workload with several addresses is dialled on the one that was asked for', () => {
+    const many = pod('many', { ips: ['127.0.0.2', '127.0.0.7'], protocol: 'HBONE' });
+    assert.equal(outcome(mesh({ workloads: [CLIENT, many] }), '127.0.0.7:80'), 'HBONE 127.0.0.7:15008 127.0.0.7:80');
+  });
+
+  test('an endpoint of the client’s own network without an address is left out, gateway or not', () => {
+    const nowhere = pod('nowhere', { networkGateway: gateway('ns/gw'), services: { 'ns/s': { 80: 80 } } });
+    const s = service('s', { hostname: 's', vips: ['/127.0.0.3'], ports: { 80: 80 } });
+    assert.match(outcome(mesh({ workloads: [CLIENT, nowhere], services: [s] }), '127.0.0.3:80'), /no_healthy_endpoint/);
+  });
+
   test('O18: host-network pods are found through a service and never by their shared address', () => {
     const shared = { ips: ['127.0.0.2'], networkMode: 'HostNetwork' as const };
     const one = pod('one', { ...shared, services: { 'ns/s': { 80: 80 } } });
@@ -415,6 +439,8 @@ describe('waypoints', () => {
     assert.equal(outcome(state, '127.0.0.2:80', waypoint, '127.0.0.10:1'), 'HBONE 127.0.0.2:15008 127.0.0.2:80');
     // Same workload, foreign source address: not the waypoint's own traffic.
     assert.equal(outcome(state, '127.0.0.2:80', waypoint, '127.0.0.99:1'), 'HBONE 127.0.0.10:15008 127.0.0.2:80');
+    // Its source address with another identity: not the waypoint either.
+    assert.equal(outcome(state, '127.0.0.2:80', CLIENT, '127.0.0.10:1'), 'HBONE 127.0.0.10:15008 127.0.0.2:80');
   });
 
   test('so does any endpoint of a waypoint service', () => {

@@ -104,6 +104,15 @@ describe('S7, S10, V5: workloads and services come and go', () => {
     assert.deepEqual(state.counts, { workloads: 0, services: 1, policies: 0 });
   });
 
+  test('a workload that moves to another network is found there only', () => {
+    const state = mesh({
+      workloads: [pod('a', { ips: ['10.1.0.1'], network: 'one' }), pod('b', { network: 'one', ips: ['10.1.0.9'] })],
+    });
+    state.applyBatch({ upsertWorkloads: [pod('a', { ips: ['10.1.0.1'], network: 'two' })] });
+    assert.equal(state.workloadByAddress('one', ip('10.1.0.1')), undefined);
+    assert.equal(state.workloadByAddress('two', ip('10.1.0.1'))?.name, 'a');
+  });
+
   test('removal by xDS name finds workloads first, then services, and reports the rest', () => {
     const state = mesh({ workloads: [member('a')], services: [svc] });
     const outcome = state.applyBatch({
@@ -246,7 +255,7 @@ describe('V1, V2: who owns an address or a name', () => {
 });
 
 describe('V4: address blocks', () => {
-  const wide = service('wide', { namespace: 'a', cidrVips: [block('10.0.0.0/8'), block('fd00::/8')] });
+  const wide = service('broad', { namespace: 'a', cidrVips: [block('10.0.0.0/8'), block('fd00::/8')] });
   const narrow = service('narrow', { namespace: 'a', cidrVips: [block('10.1.0.0/16'), block('fd00:1::/32')] });
   const foreign = service('foreign', { namespace: 'b', cidrVips: [block('10.0.0.0/8')] });
   const exact = service('exact', { namespace: 'z', vips: ['/10.1.2.3'] });
@@ -256,9 +265,9 @@ describe('V4: address blocks', () => {
 
   test('longest prefix wins, exact beats it, families and networks are apart', () => {
     assert.equal(owner('10.1.0.9', 'a'), 'narrow');
-    assert.equal(owner('10.2.0.9', 'a'), 'wide');
+    assert.equal(owner('10.2.0.9', 'a'), 'broad');
     assert.equal(owner('fd00:1::9', 'a'), 'narrow');
-    assert.equal(owner('fd77::9', 'a'), 'wide');
+    assert.equal(owner('fd77::9', 'a'), 'broad');
     assert.equal(owner('10.1.2.3', 'a'), 'exact');
     assert.equal(owner('11.0.0.1'), undefined);
     assert.equal(owner('10.1.0.9', 'a', 'elsewhere'), undefined);
