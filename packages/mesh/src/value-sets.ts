@@ -62,33 +62,39 @@ export function probeAddress(ip: Ip): ProbeAddress {
   return { ip, v4: ipv4ToNumber(ip) };
 }
 
+/** The blocks of one prefix length, by their masked address. */
+interface BlocksOfLength<K> {
+  readonly length: number;
+  readonly keys: Set<K>;
+}
+
 export class CidrSet {
-  readonly #v4 = new Map<number, Set<number>>();
-  readonly #v6 = new Map<number, Set<string>>();
+  // Lists, since there are few lengths and walking a Map allocates.
+  readonly #v4: BlocksOfLength<number>[] = [];
+  readonly #v6: BlocksOfLength<string>[] = [];
 
   constructor(blocks: readonly Cidr[]) {
     for (const { ip, length } of blocks) {
       const v4 = ipv4ToNumber(ip);
-      if (v4 === undefined) setAt(this.#v6, length).add(maskedIpv6Key(ip, length));
-      else setAt(this.#v4, length).add(maskIpv4(v4, length));
+      if (v4 === undefined) keysOf(this.#v6, length).add(maskedIpv6Key(ip, length));
+      else keysOf(this.#v4, length).add(maskIpv4(v4, length));
     }
   }
 
   has(address: ProbeAddress): boolean {
-    if (address.v4 !== undefined) {
-      for (const [length, keys] of this.#v4) if (keys.has(maskIpv4(address.v4, length))) return true;
+    if (address.v4 === undefined) {
+      for (const { length, keys } of this.#v6) if (keys.has(maskedIpv6Key(address.ip, length))) return true;
       return false;
     }
-    for (const [length, keys] of this.#v6) if (keys.has(maskedIpv6Key(address.ip, length))) return true;
+    for (const { length, keys } of this.#v4) if (keys.has(maskIpv4(address.v4, length))) return true;
     return false;
   }
 }
 
-function setAt<K>(sets: Map<number, Set<K>>, length: number): Set<K> {
-  let keys = sets.get(length);
-  if (keys === undefined) {
-    keys = new Set();
-    sets.set(length, keys);
-  }
+function keysOf<K>(lists: BlocksOfLength<K>[], length: number): Set<K> {
+  const present = lists.find(list => list.length === length);
+  if (present !== undefined) return present.keys;
+  const keys = new Set<K>();
+  lists.push({ length, keys });
   return keys;
 }
