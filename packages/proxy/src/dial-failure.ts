@@ -1,5 +1,5 @@
 // What a failed connect means: errno to reason code and to the words upstream's log uses.
-import { Errno, errnoName } from '@ambit/native';
+import { Errno, errnoName, type Fd, socketError } from '@ambit/native';
 import type { ReasonCode } from '@ambit/mesh';
 
 const REASONS: ReadonlyMap<number, ReasonCode> = new Map([
@@ -31,4 +31,9 @@ export function dialReason(errno: number): ReasonCode {
 /** `Connection refused (os error 111)`. */
 export function errnoText(errno: number): string {
   return `${PHRASES.get(errno) ?? errnoName(errno)} (os error ${errno})`;
+}
+
+/** Takes the pending error of a socket as a positive errno, 0 for none. */
+export function takeErrno(fd: Fd): number {
+  return Math.abs(socketError(fd));
 }

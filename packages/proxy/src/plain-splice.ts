@@ -11,9 +11,8 @@ import {
   type Registration,
   send,
   shutdownWrite,
-  socketError,
 } from '@ambit/native';
-import { dialReason, errnoText } from './dial-failure.ts';
+import { dialReason, errnoText, takeErrno } from './dial-failure.ts';
 import type { Engine, Pumpable } from './engine.ts';
 import { RECEIVE_BYTES } from './engine.ts';
 import { PendingBytes } from './pending-bytes.ts';
@@ -112,7 +111,7 @@ export class PlainSplice {
     if (this.#phase === 'closed') return;
     if (this.#phase === 'dialing' && side === this.#upstream) {
       if ((mask & (EventMask.OUT | EventMask.ERR | EventMask.HUP)) === 0) return;
-      const errno = socketError(side.fd);
+      const errno = takeErrno(side.fd);
       if (errno === 0) {
         this.#phase = 'open';
         side.writable = true;
@@ -122,7 +121,7 @@ export class PlainSplice {
       if (errno !== 0 || this.isClosed) return;
     }
     if ((mask & EventMask.ERR) !== 0) {
-      this.#fail(socketError(side.fd));
+      this.#fail(takeErrno(side.fd));
       return;
     }
     if ((mask & (EventMask.RDHUP | EventMask.HUP)) !== 0) side.hungUp = true;

@@ -8,13 +8,12 @@ import {
   type Fd,
   Handshake,
   type Registration,
-  socketError,
   spiffeUris,
   type TlsContext,
   type TlsSession,
 } from '@ambit/native';
 import { isReasonCode, parseSpiffeId, type ReasonCode } from '@ambit/mesh';
-import { dialReason, errnoText } from './dial-failure.ts';
+import { dialReason, errnoText, takeErrno } from './dial-failure.ts';
 import type { Engine, Pumpable } from './engine.ts';
 import { closeLingering } from './lingering-close.ts';
 import type { Timer } from './timers.ts';
@@ -74,7 +73,7 @@ export class SecureHandshake implements EventHandler, Pumpable {
   onEvents(mask: number): void {
     if (this.#phase === 'connecting') {
       if ((mask & (EventMask.OUT | EventMask.ERR | EventMask.HUP)) === 0) return;
-      const errno = socketError(this.#fd);
+      const errno = takeErrno(this.#fd);
       if (errno !== 0) this.#fail(dialReason(errno), `io error: ${errnoText(errno)}`);
       else this.#begin();
       return;

@@ -18,9 +18,9 @@ import {
   readv,
   type Registration,
   shutdownWrite,
-  socketError,
 } from '@ambit/native';
 import type { ReasonCode } from '@ambit/mesh';
+import { takeErrno } from './dial-failure.ts';
 import type { Delivery, DeliveryTarget } from './delivery.ts';
 import { BULK_SEGMENTS, type Pumpable } from './engine.ts';
 import type { FrozenStream } from './frozen.ts';
@@ -144,11 +144,12 @@ export class TunnelStream implements EventHandler, Pumpable, DeliveryTarget {
   onEvents(mask: number): void {
     if (this.phase === 'closed') return;
     if (this.phase === 'dialing' && (mask & (EventMask.OUT | EventMask.ERR | EventMask.HUP)) !== 0) {
+      // The same event may tell of the first bytes and the end of an application that speaks first; it comes only once.
       this.#finishDial();
-      return;
+      if (this.#isClosed()) return;
     }
     if ((mask & EventMask.ERR) !== 0) {
-      this.#tcpFailed(this.#fd === undefined ? 0 : socketError(this.#fd));
+      this.#tcpFailed(this.#fd === undefined ? 0 : takeErrno(this.#fd));
       return;
     }
     if ((mask & (EventMask.RDHUP | EventMask.HUP)) !== 0) this.#hungUp = true;
@@ -341,9 +342,14 @@ export class TunnelStream implements EventHandler, Pumpable, DeliveryTarget {
     this.#registration = this.tunnel.engine.reactor.add(this.#fd, this);
   }
 
+  // A method, because the compiler would otherwise conclude from an earlier check that the phase cannot have changed.
+  #isClosed(): boolean {
+    return this.phase === 'closed';
+  }
+
   #finishDial(): void {
     if (this.#fd === undefined) return;
-    const errno = socketError(this.#fd);
+    const errno = takeErrno(this.#fd);
     if (errno === 0) this.#writable = true;
     this.owner.onDialed(this, errno);
   }

@@ -57,11 +57,14 @@ export async function dial(port: number): Promise<net.Socket> {
 
 export type Ending = 'end' | 'reset' | 'close';
 
+// EPIPE is what a writer sees of a reset.
+const RESET_CODES: ReadonlySet<unknown> = new Set(['ECONNRESET', 'EPIPE']);
+
 /** How the socket's receiving side ends: FIN, RST, or closed otherwise. Call it before that can happen. */
 export function ending(socket: net.Socket): Promise<Ending> {
   return new Promise(resolve => {
     socket.once('end', () => resolve('end'));
-    socket.once('error', error => resolve('code' in error && error.code === 'ECONNRESET' ? 'reset' : 'close'));
+    socket.once('error', error => resolve('code' in error && RESET_CODES.has(error.code) ? 'reset' : 'close'));
     socket.once('close', () => resolve('close'));
   });
 }

@@ -7,7 +7,7 @@ const WAIT_MS = 15_000;
 
 export class Driver {
   readonly #engines = new Set<Engine>();
-  #failure: unknown;
+  #failure: Error | undefined;
   #state: 'running' | 'stopping' | 'stopped' = 'running';
   readonly #loop: Promise<void>;
 
@@ -45,7 +45,7 @@ export class Driver {
       try {
         for (const engine of Array.from(this.#engines)) engine.turn(0);
       } catch (error) {
-        this.#failure ??= error;
+        this.#failure ??= error instanceof Error ? error : new Error(String(error));
         return;
       }
       await nextImmediate();

@@ -9,6 +9,7 @@ import {
   openTcp,
   type Registration,
   setNoDelay,
+  setSendBuffer,
   startConnect,
   TlsContext,
   type TlsOptions,
@@ -153,6 +154,7 @@ class ServedConnection implements StreamOwner {
 
   dial(stream: TunnelStream): void {
     const fd = openTcp('ipv4');
+    if (this.#server.sendBufferBytes > 0) setSendBuffer(fd, this.#server.sendBufferBytes);
     const started = startConnect(fd, addressOf(this.authority));
     if (started !== 0 && started !== -Errno.EINPROGRESS) {
       fd.close();
@@ -180,6 +182,8 @@ export interface ServerOptions {
   readonly settings?: Partial<TunnelSettings>;
   readonly budget?: MemoryBudget;
   readonly handshakeTimeoutMs?: number;
+  /** SO_SNDBUF towards applications, so that a test can fill it; 0 leaves it to the kernel. */
+  readonly sendBufferBytes?: number;
 }
 
 /** Serves CONNECT: dials the authority, which must be `ip:port`. */
@@ -192,6 +196,7 @@ export class ServerProxy implements TunnelEvents {
   readonly handshakeFailures: TunnelEnd[] = [];
   readonly badRequests: Array<{ readonly status: number; readonly reason: string }> = [];
   readonly requests: RequestHead[] = [];
+  readonly sendBufferBytes: number;
   tunnelsOpened = 0;
   /** Replaces dialling, when a test wants to decide itself. */
   onStream: ((stream: TunnelStream, request: RequestHead) => void) | undefined;
@@ -202,6 +207,7 @@ export class ServerProxy implements TunnelEvents {
   constructor(context: TlsContext, options: ServerOptions = {}) {
     this.settings = { ...SETTINGS, ...options.settings };
     this.engine = new Engine(options.budget ?? new MemoryBudget(256 * 1024 * 1024));
+    this.sendBufferBytes = options.sendBufferBytes ?? 0;
     this.#context = context;
     const limits = { connectTimeoutMs: 5000, handshakeTimeoutMs: options.handshakeTimeoutMs ?? 5000 };
     this.#listener = new Listener(this.engine, fd => {
@@ -351,7 +357,6 @@ export interface ClientOptions {
   readonly settings?: Partial<TunnelSettings>;
   readonly pool?: Partial<PoolSettings>;
   readonly budget?: MemoryBudget;
-  readonly sendBufferBytes?: number;
 }
 
 /** Stands for the outbound half of a ztunnel: each `listen` is a port whose connections go to one authority. */

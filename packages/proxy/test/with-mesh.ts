@@ -38,7 +38,8 @@ export async function withMesh(options: MeshOptions, run: (mesh: Mesh) => Promis
   driver.add(client.engine);
   driver.add(server.engine);
   try {
-    await run({ client, server, driver, to: port => client.listen(server.address, `127.0.0.1:${port}`) });
+    const work = run({ client, server, driver, to: port => client.listen(server.address, `127.0.0.1:${port}`) });
+    await withinTime(work, driver);
     await driver.until(() => client.streamCount === 0 && server.streamCount === 0, 'all streams gone');
   } finally {
     client.destroy();
@@ -63,4 +64,14 @@ export async function withMesh(options: MeshOptions, run: (mesh: Mesh) => Promis
   assert.equal(client.engine.budget.usedBytes, 0, 'bytes left in the client budget');
   assert.equal(server.engine.budget.usedBytes, 0, 'bytes left in the server budget');
   assert.equal(ownedFdCount(), fds, 'descriptors left');
+}
+
+/** A test that waits for something that never comes fails here, with its engines still under control. */
+async function withinTime(work: Promise<void>, driver: Driver): Promise<void> {
+  let isDone = false;
+  const outcome = work.finally(() => {
+    isDone = true;
+  });
+  await Promise.race([outcome, driver.until(() => isDone, 'the test')]);
+  await outcome;
 }
