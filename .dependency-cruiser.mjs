@@ -80,8 +80,16 @@ export default {
       comment:
         'other rooms are entered by their name (@ambit/mesh), so by what index.ts shows; benchmarks and tools may look deeper',
       severity: 'error',
-      from: { path: '^packages/([^/]+)/' },
+      from: { path: '^packages/([^/]+)/', pathNot: TEST_FILE },
       to: { path: '^packages/', pathNot: '^packages/($1/|[^/]+/src/index[.]ts$)' },
+    },
+    {
+      name: 'front-door-test',
+      comment:
+        'tests may share what other rooms keep in test/ (certificates, fake peers), and nothing else behind the door',
+      severity: 'error',
+      from: { path: '^packages/([^/]+)/(test/|src/.*[.]test[.]ts$)' },
+      to: { path: '^packages/', pathNot: '^packages/($1/|[^/]+/src/index[.]ts$|[^/]+/test/)' },
     },
     {
       name: 'no-cycle',
