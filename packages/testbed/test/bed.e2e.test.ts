@@ -10,7 +10,7 @@ import { TestbedError } from '../src/errors.ts';
 import { mustRun } from '../src/run-command.ts';
 import { insideSandbox, SANDBOX_DIR } from '../src/sandbox.ts';
 import { sandboxSkip } from '../src/sandbox-skip.ts';
-import { mustCall, serve } from './peers.ts';
+import { Peers } from './peers.ts';
 
 const FAKE = [process.execPath, join(import.meta.dirname, 'fake-ztunnel.ts')];
 
@@ -29,8 +29,9 @@ describe('a bed', { skip: sandboxSkip() }, () => {
     await using bed = await Testbed.create({ nodes: ['n1', 'n2'] });
     const a = await bed.addPod({ node: 'n1', name: 'a', namespace: 'plain', enrolled: false });
     const b = await bed.addPod({ node: 'n2', name: 'b', namespace: 'plain', enrolled: false });
-    await serve(b, 80);
-    assert.equal((await mustCall(a, b.ip4, 80)).peer.ip, a.ip4);
+    await using peers = new Peers();
+    peers.serve(b, 80);
+    assert.equal((await peers.mustCall(a, b.ip4, 80)).peer.ip, a.ip4);
     const result = await a.run('sh', ['-c', 'cat; echo "$X" >&2; exit 3'], {
       input: 'in',
       env: { X: 'y', PATH: process.env['PATH'] },
@@ -50,7 +51,7 @@ describe('a bed', { skip: sandboxSkip() }, () => {
     assert.equal(existsSync(a.netnsPath), false);
     assert.throws(() => a.exec('true'), fails('testbed.closed'));
     const again = await bed.addPod({ node: 'n1', name: 'a', namespace: 'plain', enrolled: false });
-    assert.equal((await mustCall(again, b.ip6, 80)).peer.ip, again.ip6);
+    assert.equal((await peers.mustCall(again, b.ip6, 80)).peer.ip, again.ip6);
   });
 
   test('keeps the mesh file true: pods, endpoints of services, policies and whom they select', async () => {

@@ -3,19 +3,17 @@ import assert from 'node:assert/strict';
 import { existsSync, readdirSync } from 'node:fs';
 import { after, before, describe, test } from 'node:test';
 import { TestbedError } from '../src/errors.ts';
-import { NamespaceProcesses } from '../src/processes.ts';
 import { mustRun } from '../src/run-command.ts';
 import { sandboxSkip } from '../src/sandbox-skip.ts';
 import { type NodeNet, type PodNet, Topology } from '../src/topology.ts';
-import type { Seen } from './peer.ts';
-import { call, mustCall, serve } from './peers.ts';
+import { Peers } from './peers.ts';
 
 const fails = (code: string) => (error: unknown) => error instanceof TestbedError && error.code === code;
 
 describe('a topology of two nodes', { skip: sandboxSkip() }, () => {
   let topology: Topology;
+  let peers: Peers;
   const net: Record<string, PodNet> = {};
-  const run: Record<string, NamespaceProcesses> = {};
 
   const node = (name: string): NodeNet => {
     const found = topology.nodes.get(name);
@@ -25,16 +23,16 @@ describe('a topology of two nodes', { skip: sandboxSkip() }, () => {
 
   before(async () => {
     topology = await Topology.create(['n1', 'n2']);
+    peers = new Peers();
     for (const [name, on] of Object.entries({ a: 'n1', b: 'n1', c: 'n2' })) {
       const pod = await topology.addPod(node(on), `shop.${name}`);
       net[name] = pod;
-      run[name] = new NamespaceProcesses(pod);
-      await serve(run[name], 8080);
+      peers.serve(pod, 8080);
     }
   });
 
   after(async () => {
-    for (const processes of Object.values(run)) await processes.close();
+    await peers.close();
     await topology.close();
   });
 
@@ -46,8 +44,8 @@ describe('a topology of two nodes', { skip: sandboxSkip() }, () => {
     for (const family of ['ip4', 'ip6'] as const) {
       test(`pod ${from} reaches pod ${to} over ${family}, and each end sees the other's real address`, async () => {
         const [source, target] = [net[from], net[to]];
-        assert.ok(source && target && run[from]);
-        const seen = await mustCall(run[from], target[family], 8080);
+        assert.ok(source && target);
+        const seen = await peers.mustCall(source, target[family], 8080);
         assert.equal(seen.peer.ip, source[family]);
         assert.deepEqual(seen.local, { ip: target[family], port: 8080 });
       });
@@ -57,25 +55,20 @@ describe('a topology of two nodes', { skip: sandboxSkip() }, () => {
   test('a node and the sandbox itself reach pods, by the addresses the plan gives them', async () => {
     const target = net['c'];
     assert.ok(target);
-    await using onNode = disposable(new NamespaceProcesses(node('n1')));
-    await using here = disposable(new NamespaceProcesses({ netns: 'here', netnsPath: '/proc/self/ns/net' }));
-    const expected: [NamespaceProcesses, string, string][] = [
-      [onNode, '10.61.1.254', 'fd00:61:1::254'],
-      [here, '10.61.0.1', 'fd00:61::1'],
-    ];
+    const expected = [
+      [node('n1'), '10.61.1.254', 'fd00:61:1::254'],
+      [{ netnsPath: '/proc/thread-self/ns/net' }, '10.61.0.1', 'fd00:61::1'],
+    ] as const;
     for (const [from, ip4, ip6] of expected) {
-      const seen: Seen[] = [await mustCall(from, target.ip4, 8080), await mustCall(from, target.ip6, 8080)];
-      assert.deepEqual(
-        seen.map(({ peer }) => peer.ip),
-        [ip4, ip6],
-      );
+      assert.equal((await peers.mustCall(from, target.ip4, 8080)).peer.ip, ip4);
+      assert.equal((await peers.mustCall(from, target.ip6, 8080)).peer.ip, ip6);
     }
   });
 
   test('addresses that nobody has are refused', async () => {
-    assert.ok(run['a']);
-    assert.equal(await call(run['a'], '10.96.0.1', 80), 'ENETUNREACH');
-    assert.equal(await call(run['a'], 'fd00:96::1', 80), 'ENETUNREACH');
+    assert.ok(net['a']);
+    assert.equal(await peers.call(net['a'], '10.96.0.1', 80), 'ENETUNREACH');
+    assert.equal(await peers.call(net['a'], 'fd00:96::1', 80), 'ENETUNREACH');
   });
 
   test('a removed pod leaves no namespace, no link and no route, and its name can be used again', async () => {
@@ -118,7 +111,3 @@ test('a closed topology leaves the sandbox as it was', { skip: sandboxSkip() }, 
   await topology.close();
   assert.deepEqual(await state(), earlier);
 });
-
-function disposable(processes: NamespaceProcesses): NamespaceProcesses & AsyncDisposable {
-  return Object.assign(processes, { [Symbol.asyncDispose]: async () => processes.close() });
-}

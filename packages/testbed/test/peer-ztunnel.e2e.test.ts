@@ -5,7 +5,7 @@ import { describe, test } from 'node:test';
 import { createMatch } from '@ambit/mesh';
 import { Testbed } from '../src/bed.ts';
 import { sandboxSkip } from '../src/sandbox-skip.ts';
-import { call, mustCall, serve } from './peers.ts';
+import { Peers } from './peers.ts';
 
 const binary = process.env['ZTUNNEL_BIN'] ?? '';
 const skip = sandboxSkip() || (binary === '' && 'no peer: set ZTUNNEL_BIN');
@@ -29,17 +29,18 @@ describe('a bed with ztunnels of Istio', { skip }, () => {
       { name: 'no-9999', namespace: 'shop', action: 'Deny', rules: [[[createMatch({ destinationPorts: [9999] })]]] },
       { name: 'web-only', namespace: 'shop', app: 'cart', rules: [[[createMatch({ principals })]]] },
     ]);
-    await Promise.all([serve(cart, 8080), serve(cart, 9999)]);
+    await using peers = new Peers();
+    for (const port of [8080, 9999]) peers.serve(cart, port);
 
     const [onN1, onN2] = await Promise.all([bed.startZtunnel('n1', PEER), bed.startZtunnel('n2', PEER)]);
     for (const vip of service.vips) {
-      const seen = await mustCall(web, vip.ip, 80);
+      const seen = await peers.mustCall(web, vip.ip, 80);
       assert.equal(seen.port, 8080);
       assert.ok([cart.ip4, cart.ip6].includes(seen.local.ip), seen.local.ip);
     }
-    assert.equal((await mustCall(web, cart.ip6, 8080)).peer.ip, web.ip6, 'the application sees its real client');
-    assert.notEqual(typeof (await call(web, cart.ip4, 9999)), 'object');
-    assert.notEqual(typeof (await call(outside, cart.ip4, 8080)), 'object');
+    assert.equal((await peers.mustCall(web, cart.ip6, 8080)).peer.ip, web.ip6, 'the application sees its real client');
+    assert.notEqual(typeof (await peers.call(web, cart.ip4, 9999)), 'object');
+    assert.notEqual(typeof (await peers.call(outside, cart.ip4, 8080)), 'object');
     assert.match(
       onN1.log(),
       /src\.identity="spiffe:\/\/cluster\.local\/ns\/shop\/sa\/web"[^]*dst\.identity="spiffe:\/\/cluster\.local\/ns\/shop\/sa\/cart"/,
