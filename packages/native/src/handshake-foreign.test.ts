@@ -124,6 +124,11 @@ function failureOf(socket: tls.TLSSocket): Promise<Error | undefined> {
 const codeOf = (error: Error | undefined): string =>
   error !== undefined && 'code' in error ? String(error.code) : 'none';
 
+/** What the foreign peer reads next; bounded, so that a broken record layer fails a test instead of hanging it. */
+async function nextText(peer: tls.TLSSocket): Promise<string> {
+  return String((await once(peer, 'data', { signal: AbortSignal.timeout(10_000) }))[0]);
+}
+
 async function sendText(session: TlsSession, fd: Fd, text: string): Promise<void> {
   const length = slab.bytes.write(text, 5, 'latin1');
   await sendBesideNode(fd, slab, session.records.seal(slab, 0, length));
@@ -154,7 +159,7 @@ describe('our server and a node:tls client', () => {
         peer.write('hello');
         assert.equal(await receiveText(session, fd), 'hello');
         await sendText(session, fd, 'good day');
-        assert.equal(String((await once(peer, 'data'))[0]), 'good day');
+        assert.equal(await nextText(peer), 'good day');
         session.records.close();
       });
     });
@@ -228,7 +233,7 @@ describe('our server and a node:tls client', () => {
       const session = handshake.finish();
       peer.on('session', () => assert.fail('a ticket came'));
       await sendText(session, fd, 'x');
-      await once(peer, 'data');
+      assert.equal(await nextText(peer), 'x');
       assert.equal(peer.isSessionReused(), false);
       session.records.close();
     });
@@ -244,12 +249,13 @@ describe('our server and a node:tls client', () => {
         const pattern = Buffer.from(Array.from({ length: total }, (_, i) => (i * 31 + (i >> 8)) & 0xff));
         const echoed: Buffer[] = [];
         let have = 0;
-        const allBack = new Promise<void>(resolve => {
+        const allBack = new Promise<void>((resolve, reject) => {
           peer.on('data', (part: Buffer) => {
             echoed.push(part);
             have += part.length;
             if (have === total) resolve();
           });
+          peer.on('error', reject);
         });
         peer.write(pattern);
         let records = session.records;
@@ -296,7 +302,7 @@ describe('our client and a node:tls server', () => {
       assert.ok((peer as tls.TLSSocket & { servername?: string | false }).servername === false, 'no server name came');
       assert.equal(peer.alpnProtocol, 'h2');
       await sendText(session, fd, 'hello');
-      assert.equal(String((await once(peer, 'data'))[0]), 'hello');
+      assert.equal(await nextText(peer), 'hello');
       // Node's server sends session tickets first; they are ignored.
       peer.write('good day');
       assert.equal(await receiveText(session, fd), 'good day');

@@ -1,6 +1,7 @@
 // Published values: RFC 8448 section 3 ("Simple 1-RTT Handshake").
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
+import { Hmac } from 'node:crypto';
+import { mock, test } from 'node:test';
 import { expandLabel, nextTrafficSecret, trafficKeys } from './key-schedule.ts';
 
 const hex = (text: string): Buffer => Buffer.from(text.replaceAll(/\s/g, ''), 'hex');
@@ -44,5 +45,22 @@ test('a key update gives another secret of the same length', () => {
 test('a length that one hash output cannot give is refused', () => {
   for (const length of [0, 33, -1]) {
     assert.throws(() => expandLabel('sha256', RFC8448.clientSecret, 'key', length), { code: 'native.argument' });
+  }
+});
+
+test('the hash output that keys are cut from is wiped', () => {
+  const digests: Buffer[] = [];
+  const original = Hmac.prototype.digest as (this: Hmac) => Buffer;
+  const capture = mock.method(Hmac.prototype as { digest: () => Buffer }, 'digest', function (this: Hmac): Buffer {
+    const digest = original.call(this);
+    digests.push(digest);
+    return digest;
+  });
+  try {
+    trafficKeys('aes-128-gcm', RFC8448.clientSecret);
+    assert.equal(digests.length, 2);
+    assert.ok(digests.every(digest => digest.every(byte => byte === 0)));
+  } finally {
+    capture.mock.restore();
   }
 });

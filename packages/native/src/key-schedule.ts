@@ -3,6 +3,7 @@
 import { createHmac } from 'node:crypto';
 import { NativeError } from './errors.ts';
 import type { CipherName } from './records.ts';
+import { allocateSecret } from './secret-bytes.ts';
 
 export type HashName = 'sha256' | 'sha384';
 
@@ -34,7 +35,7 @@ export function expandLabel(hash: HashName, secret: Uint8Array, label: string, l
   const info = Buffer.from([length >> 8, length & 0xff, full.length, ...full, 0, 1]);
   const block = createHmac(hash, secret).update(info).digest();
   if (length < 1 || length > block.length) throw new NativeError('native.argument', `label length ${length}`);
-  const out = Buffer.allocUnsafeSlow(length);
+  const out = allocateSecret(length);
   block.copy(out, 0, 0, length);
   block.fill(0);
   return out;

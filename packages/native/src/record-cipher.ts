@@ -5,6 +5,7 @@ import { NativeError } from './errors.ts';
 import { cipherSizes, nextTrafficSecret, trafficKeys } from './key-schedule.ts';
 import { Ctrl, type OpenSsl, openssl } from './openssl.ts';
 import { type CipherName, MAX_RECORDS_PER_KEY } from './records.ts';
+import { copySecret } from './secret-bytes.ts';
 import { Slab } from './slab.ts';
 
 const TAG_BYTES = 16;
@@ -44,8 +45,7 @@ export class RecordCipher {
     this.#encrypts = direction === 'seal' ? 1 : 0;
     this.#context = this.#lib.cipherNew();
     if (this.#context === 0) throw new NativeError('native.unsupported', 'no memory for a cipher context');
-    this.#secret = Buffer.allocUnsafeSlow(secret.length);
-    this.#secret.set(secret);
+    this.#secret = copySecret(secret);
     try {
       this.#install();
     } catch (error) {
@@ -107,7 +107,7 @@ export class RecordCipher {
 
   /** A copy of the traffic secret, for the hand-over. */
   copySecret(): Uint8Array {
-    return Uint8Array.from(this.#secret);
+    return copySecret(this.#secret);
   }
 
   /** Wipes the secret and the iv and frees the context (OpenSSL wipes the key in it); idempotent. */

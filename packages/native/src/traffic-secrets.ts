@@ -3,6 +3,7 @@
 // read as bytes (a JavaScript string could not be wiped), and nothing is logged. NSS key log format.
 import { callback } from './library.ts';
 import type { OpenSsl, Pointer } from './openssl.ts';
+import { allocateSecret } from './secret-bytes.ts';
 import { Slab } from './slab.ts';
 
 const MAX_LINE_BYTES = 512;
@@ -69,7 +70,7 @@ function parseSecret(length: number): Buffer | undefined {
   const start = LABEL_BYTES + CLIENT_RANDOM_DIGITS + 1;
   const digits = length - start;
   if (digits !== 64 && digits !== 96) return undefined;
-  const secret = Buffer.allocUnsafeSlow(digits / 2);
+  const secret = allocateSecret(digits / 2);
   for (let i = 0; i < secret.length; i++) {
     const high = hexDigit(line.bytes[start + 2 * i] ?? 0);
     const low = hexDigit(line.bytes[start + 2 * i + 1] ?? 0);
