@@ -15,6 +15,7 @@ type Context = TlsContext | { readonly error: string };
 export class CertificateStore {
   readonly #options: TlsOptions;
   readonly #entries = new Map<string, Entry>();
+  readonly #waiting = new Map<string, Set<() => void>>();
 
   constructor(options: TlsOptions) {
     this.#options = options;
@@ -32,6 +33,25 @@ export class CertificateStore {
     });
     known?.client?.close();
     known?.server?.close();
+    const waiting = this.#waiting.get(identity);
+    this.#waiting.delete(identity);
+    for (const wake of waiting ?? []) wake();
+  }
+
+  /** Whether there is a certificate, or a reason why there is none. */
+  isKnown(identity: string): boolean {
+    return this.#entries.has(identity);
+  }
+
+  /** Calls `wake` once when the identity becomes known. Returns how to stop waiting. */
+  onKnown(identity: string, wake: () => void): () => void {
+    const waiting = this.#waiting.get(identity) ?? new Set();
+    this.#waiting.set(identity, waiting);
+    waiting.add(wake);
+    return () => {
+      waiting.delete(wake);
+      if (waiting.size === 0 && this.#waiting.get(identity) === waiting) this.#waiting.delete(identity);
+    };
   }
 
   client(identity: string): Context {

@@ -57,8 +57,8 @@ export class InboundTunnel implements HandshakeOwner, TunnelEvents {
     setNoDelay(fd);
     const tunnel = new InboundTunnel(pod, asMeshAddress(peerAddress(fd)), asMeshAddress(localAddress(fd)));
     pod.trackTunnel(tunnel);
-    if (pod.workload !== undefined) tunnel.#shake(fd);
-    else pod.awaitWorkload(() => tunnel.#shake(fd));
+    if (pod.hasIdentity) tunnel.#shake(fd);
+    else pod.awaitIdentity(() => tunnel.#shake(fd));
   }
 
   /** Continues a tunnel that another worker froze. */

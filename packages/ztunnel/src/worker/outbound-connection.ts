@@ -187,7 +187,7 @@ export class OutboundConnection implements LiveConnection, PoolWaiter, StreamOwn
     }
     facts.destination = hop.dial;
     if (hop.protocol === 'TCP') this.#dialPlain(hop.dial);
-    else if (hop.protocol === 'HBONE') this.#dialTunnel(hop, hop.dial);
+    else if (hop.protocol === 'HBONE') this.#whenIdentified(hop, hop.dial);
     else
       this.#refuse(
         'route.gateway_unavailable',
@@ -196,6 +196,16 @@ export class OutboundConnection implements LiveConnection, PoolWaiter, StreamOwn
   }
 
   // ---- through a tunnel -------------------------------------------------------------------------------------------
+
+  #whenIdentified(hop: Hop, dial: SocketAddress): void {
+    if (this.#pod.hasIdentity) {
+      this.#dialTunnel(hop, dial);
+      return;
+    }
+    this.#pod.awaitIdentity(() => {
+      if (this.#carrier.kind === 'none' && this.#hop === hop) this.#dialTunnel(hop, dial);
+    });
+  }
 
   #dialTunnel(hop: Hop, dial: SocketAddress): void {
     const sourceIdentity = this.#pod.identity ?? '';

@@ -148,6 +148,34 @@ export class PodProxy {
     this.#awaitingWorkload.add(wake);
   }
 
+  /**
+   * As `awaitWorkload`, and then for the first word on the pod's certificate: right after enrolment it is being signed, and
+   * a connection that comes in between waits instead of failing.
+   */
+  awaitIdentity(then: () => void): void {
+    this.awaitWorkload(() => {
+      const { engine, settings, certificates } = this.deps;
+      const identity = this.identity;
+      if (identity === undefined || certificates.isKnown(identity)) {
+        then();
+        return;
+      }
+      const forget = certificates.onKnown(identity, () => {
+        engine.timers.cancel(timer);
+        then();
+      });
+      const timer = engine.timers.at(engine.nowMs + settings.workloadWaitMs, () => {
+        forget();
+        then();
+      });
+    });
+  }
+
+  /** Whether a connection may go on at once: workload and certificate are known. */
+  get hasIdentity(): boolean {
+    return this.identity !== undefined && this.deps.certificates.isKnown(this.identity);
+  }
+
   /** Text of the error when `awaitWorkload` ended without one; upstream's words. */
   get unknownWorkloadError(): string {
     const { name, namespace, serviceAccount } = this.info;
