@@ -25,7 +25,7 @@ export class NamespaceProcesses {
     this.#netns = netns;
   }
 
-  /** Starts a program in the namespace. Its failure to start is its exit status 127. @throws testbed.closed */
+  /** Starts a program in the namespace. A program that cannot be run gives exit status 127 or 126, as in shells. @throws testbed.closed */
   exec(command: string, args: readonly string[] = [], options: ExecOptions = {}): ChildProcess {
     if (this.#isClosed) throw new TestbedError('testbed.closed', `${this.#netns.netns} is gone`);
     const child = spawn('nsenter', [`--net=${this.#netns.netnsPath}`, '--', command, ...args], {

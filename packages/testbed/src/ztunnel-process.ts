@@ -28,6 +28,7 @@ export interface ProcessEnd {
 export const READINESS_PORT = 15021;
 const DEFAULT_READY_TIMEOUT_MS = 20_000;
 const DEFAULT_STOP_TIMEOUT_MS = 10_000;
+const DEFAULT_LINE_TIMEOUT_MS = 10_000;
 /** HTTP has no event for "ready now"; this is how often it is asked. */
 const READINESS_PERIOD_MS = 25;
 const MAX_KEPT_LINES = 5_000;
@@ -44,7 +45,8 @@ export class ZtunnelProcess {
     this.node = node;
     this.process = child;
     const { promise, resolve } = Promise.withResolvers<ProcessEnd>();
-    child.once('exit', (code, signal) => resolve({ code, signal }));
+    // `close` and not `exit`: its last words have been read by then.
+    child.once('close', (code, signal) => resolve({ code, signal }));
     child.once('error', () => resolve({ code: null, signal: null }));
     this.ended = promise;
     for (const stream of [child.stdout, child.stderr]) if (stream !== null) this.#keepLines(stream);
@@ -82,6 +84,26 @@ export class ZtunnelProcess {
   onLine(listener: (line: string) => void): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
+  }
+
+  /** Waits until a line matches, one that is kept already or one to come. @throws testbed.timeout, quoting the last lines */
+  async waitForLine(pattern: RegExp, timeoutMs = DEFAULT_LINE_TIMEOUT_MS): Promise<string> {
+    const kept = this.#lines.find(line => pattern.test(line));
+    if (kept !== undefined) return kept;
+    const { promise, resolve, reject } = Promise.withResolvers<string>();
+    const forget = this.onLine(line => {
+      if (pattern.test(line)) resolve(line);
+    });
+    const timer = setTimeout(() => {
+      const what = `ztunnel on ${this.node.name} said nothing like ${String(pattern)} within ${timeoutMs} ms`;
+      reject(this.#failure('testbed.timeout', what));
+    }, timeoutMs);
+    try {
+      return await promise;
+    } finally {
+      clearTimeout(timer);
+      forget();
+    }
   }
 
   /** SIGTERM, and SIGKILL after `graceMs` (default 10 000). Stopping twice is fine. */

@@ -38,7 +38,8 @@ describe('a bed', { skip: sandboxSkip() }, () => {
     });
     assert.deepEqual(result, { code: 3, signal: null, stdout: 'in', stderr: 'y\n' });
     await assert.rejects(a.run('sleep', ['100'], { timeoutMs: 50 }), fails('testbed.timeout', /sleep 100 in plain\.a/));
-    assert.equal((await a.run('no-such-program')).code, 127);
+    // A fixed path: a directory on it that we may not read would make it 126.
+    assert.equal((await a.run('no-such-program', [], { env: { PATH: '/usr/bin:/bin:/usr/sbin:/sbin' } })).code, 127);
     const stubborn = a.exec('sh', ['-c', 'trap "" TERM; echo up; sleep 100 & wait; wait; wait'], {
       stdio: ['ignore', 'pipe', 'ignore'],
     });
@@ -106,13 +107,17 @@ describe('a bed', { skip: sandboxSkip() }, () => {
     };
     for (const [name, value] of Object.entries(expected)) assert.equal(environment[name], value, name);
     assert.equal('POD_NAME' in environment, false);
+    await ztunnel.waitForLine(/request snapshotSent/);
     assert.match(ztunnel.log(), /request add\nrequest snapshotSent$/);
     const late = await bed.addPod({ node: 'n2', name: 'late', namespace: 'shop' });
     assert.match(await mustRun('nsenter', [`--net=${late.netnsPath}`, 'nft', 'list', 'ruleset']), /istio-ambient-nat/);
     await late.delete();
+    await ztunnel.waitForLine(/request del/);
     assert.match(ztunnel.log(), /snapshotSent\nrequest add\nrequest del$/);
     assert.deepEqual(await ztunnel.stop(), { code: 0, signal: null });
     assert.match(ztunnel.log(), /draining$/);
+    await ztunnel.waitForLine(/request del/, 1);
+    await assert.rejects(ztunnel.waitForLine(/never said/, 10), fails('testbed.timeout', /never said/));
   });
 
   test('a ztunnel that ends, never gets ready or refuses a pod is an error that quotes it', async () => {
