@@ -69,6 +69,8 @@ export interface Config {
   readonly memoryBudgetBytes: number;
   /** Who encrypts records after the handshake: our own code or OpenSSL (for comparison). */
   readonly tlsRecords: 'own' | 'openssl';
+  /** File or FIFO that gets every connection record as a JSON line; undefined: nowhere. */
+  readonly recordsPath: string | undefined;
 
   /** Variable name -> where its value came from. */
   readonly sources: ReadonlyMap<string, ValueSource>;
@@ -146,6 +148,7 @@ export function parseConfig(env: Environment, inputs: ConfigInputs): Config {
 
     memoryBudgetBytes: read.bytes('AMBIT_MEMORY_BUDGET', 16 * MIB, 2 ** 40) ?? 256 * MIB,
     tlsRecords: read.choice('AMBIT_TLS_RECORDS', ['own', 'openssl'], 'own'),
+    recordsPath: read.text('AMBIT_RECORDS_PATH') || undefined,
 
     sources: read.sources,
     warnings,

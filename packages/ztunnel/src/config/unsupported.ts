@@ -5,7 +5,13 @@ import { nearestName } from '../nearest.ts';
 import type { Environment } from './env-reader.ts';
 
 /** Every variable of ours that the node proxy reads. */
-const OWN_NAMES = ['AMBIT_DEV_CA_CERT', 'AMBIT_DEV_CA_KEY', 'AMBIT_MEMORY_BUDGET', 'AMBIT_TLS_RECORDS'] as const;
+const OWN_NAMES = [
+  'AMBIT_DEV_CA_CERT',
+  'AMBIT_DEV_CA_KEY',
+  'AMBIT_MEMORY_BUDGET',
+  'AMBIT_RECORDS_PATH',
+  'AMBIT_TLS_RECORDS',
+] as const;
 /** Variables of other parts of Ambit that a proxy may inherit: the test bed's sandbox marks its inside. */
 const FOREIGN_PREFIXES = ['AMBIT_SANDBOX', 'AMBIT_TEST', 'AMBIT_BENCH'] as const;
 
