@@ -11,6 +11,43 @@ const c_fcntl = bind<(fd: number, command: number, argument: number) => number>(
 const MAX_FD = 0x7fffffff;
 
 let openCount = 0;
+/** One bit a descriptor number: which descriptors this thread owns, readable by the thread that outlives it. */
+let register: Uint8Array | undefined;
+
+/**
+ * From now on notes in `shared` (one bit a number) which descriptors this thread owns. Descriptors belong to the process
+ * and stay open when a worker thread dies; whoever keeps the buffer can then close them with `closeRegistered`. Numbers
+ * beyond the buffer are not noted. Call it before the thread opens anything.
+ */
+export function registerFds(shared: SharedArrayBuffer): void {
+  register = new Uint8Array(shared);
+}
+
+/** Closes everything a dead thread had noted in `shared`, and returns how many there were. */
+export function closeRegistered(shared: SharedArrayBuffer): number {
+  const bits = new Uint8Array(shared);
+  let closed = 0;
+  for (let index = 0; index < bits.length; index++) {
+    for (let bit = 0; bit < 8; bit++) {
+      if (((bits[index] ?? 0) & (1 << bit)) === 0) continue;
+      c_close(index * 8 + bit);
+      closed++;
+    }
+    bits[index] = 0;
+  }
+  return closed;
+}
+
+function note(number: number): void {
+  const index = number >> 3;
+  if (register !== undefined && index < register.length) register[index] = (register[index] ?? 0) | (1 << (number & 7));
+}
+
+function unnote(number: number): void {
+  const index = number >> 3;
+  if (register !== undefined && index < register.length)
+    register[index] = (register[index] ?? 0) & ~(1 << (number & 7));
+}
 
 /** File descriptors this thread owns through `Fd`; for leak tests and the admin page. */
 export function ownedFdCount(): number {
@@ -25,6 +62,7 @@ export class Fd {
     checkNumber(number);
     this.#number = number;
     openCount++;
+    note(number);
   }
 
   /** The kernel's number. @throws native.closed */
@@ -43,6 +81,8 @@ export class Fd {
     const number = this.#number;
     this.#number = -1;
     openCount--;
+    // Before the close: afterwards the number may be another thread's.
+    unnote(number);
     c_close(number);
   }
 
@@ -51,6 +91,7 @@ export class Fd {
     const number = this.number;
     this.#number = -1;
     openCount--;
+    unnote(number);
     return number;
   }
 

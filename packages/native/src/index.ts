@@ -1,7 +1,7 @@
 export { errnoName, NativeError, type NativeErrorCode, SysError } from './errors.ts';
 export { Errno } from './errno.ts';
 export { EventFd } from './event-fd.ts';
-export { duplicateFd, duplicateNumber, Fd, ownedFdCount } from './fd.ts';
+export { closeRegistered, duplicateFd, duplicateNumber, Fd, ownedFdCount, registerFds } from './fd.ts';
 export { IoVec } from './iovec.ts';
 export { type IpFamily } from './ip-text.ts';
 export { monotonicMs } from './monotonic.ts';

@@ -48,6 +48,8 @@ export interface WorkerStart {
   readonly settings: WorkerSettings;
   /** The counter of the process's memory budget, shared by all workers. */
   readonly budget: SharedArrayBuffer;
+  /** Where the worker notes its descriptors, so that they can be closed when it dies. */
+  readonly fds: SharedArrayBuffer;
 }
 
 /** Which pod a proxy instance serves; `uid` is opaque (Kubernetes pod UID, or a fixed word in dedicated mode). */

@@ -1,7 +1,7 @@
 // One data worker as the main thread sees it: a thread, a message port and the eventfd that wakes it out of epoll_wait.
 // Messages are delivered in order; a worker that ended receives nothing more and tells it once.
 import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from 'node:worker_threads';
-import { EventFd } from '@ambit/native';
+import { closeRegistered, EventFd, openFileLimit } from '@ambit/native';
 import { errorText } from '../errors.ts';
 import type { FromWorker, ToWorker, WorkerSettings, WorkerStart } from '../worker-protocol.ts';
 
@@ -14,6 +14,9 @@ export interface WorkerLinkDeps {
   /** Once, when the thread has ended; `why` is undefined when it was asked to. */
   readonly onEnded: (why: string | undefined) => void;
 }
+
+/** Descriptors noted for a worker at most; a higher limit of open files is cut to this. */
+const MAX_NOTED_FDS = 1 << 20;
 
 export class WorkerLink {
   readonly index: number;
@@ -32,12 +35,14 @@ export class WorkerLink {
     const { port1, port2 } = new MessageChannel();
     this.#port = port1;
     this.#port.on('message', deps.onMessage);
+    const fds = new SharedArrayBuffer(Math.ceil(Math.min(openFileLimit().soft, MAX_NOTED_FDS) / 8));
     const start: WorkerStart = {
       index,
       wakeFd: this.#wake.fd.number,
       port: port2,
       settings: deps.settings,
       budget: deps.budget,
+      fds,
     };
     this.#worker = new Worker(deps.entry, { workerData: start, transferList: [port2], name: `ambit-${index}` });
     this.#worker.on('error', error => (this.#failure = errorText(error)));
@@ -50,6 +55,8 @@ export class WorkerLink {
         }
         this.#port.close();
         this.#wake.close();
+        // A thread leaves its descriptors open. Its listeners would go on attracting connections that nobody accepts.
+        closeRegistered(fds);
         const why = this.#isWanted ? undefined : (this.#failure ?? `thread ended with status ${code}`);
         resolve();
         deps.onEnded(why);
