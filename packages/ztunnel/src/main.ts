@@ -21,9 +21,7 @@ import { Readiness, type ReadinessServer, serveReadiness } from './readiness.ts'
 import { Shutdown, type SignalSource } from './shutdown.ts';
 import { Supervisor } from './supervisor.ts';
 import { ILLEGAL_PORTS, workerSettings } from './worker-settings.ts';
-import { MainReactor } from './zds/main-reactor.ts';
-import { ZdsClient } from './zds/zds-client.ts';
-import { ZdsSocket } from './zds/zds-socket.ts';
+import type { ZdsRunner } from './zds/run-zds.ts';
 
 /** What tests replace; the defaults are the real ones. */
 export interface RunOptions {
@@ -37,7 +35,6 @@ export interface RunOptions {
 
 const READINESS_PORT = 15021;
 const ANSWER_TIMEOUT_MS = 10_000;
-const RETRY_PENDING_MS = 5000;
 const FLUSH_MS = 1000;
 const NO_AUTHORITY = 'no certificate authority is configured: set AMBIT_DEV_CA_CERT and AMBIT_DEV_CA_KEY';
 
@@ -185,37 +182,10 @@ class Proxy {
     }
     checkCapabilities(packetMark);
     this.#readiness.block('workload proxy manager');
-    return startZds(inpodUds, this.#supervisor, this.#readiness, this.#log);
+    // Loaded here and not above: the protobuf library is 10 MB that dedicated mode has no use for.
+    const { runZds } = await import('./zds/run-zds.ts');
+    return runZds(inpodUds, this.#supervisor, this.#readiness, this.#log.scope('ztunnel::inpod'));
   }
-}
-
-interface ZdsRunner {
-  stop(): void;
-}
-
-function startZds(path: string, supervisor: Supervisor, readiness: Readiness, log: Log): ZdsRunner {
-  const scope = log.scope('ztunnel::inpod');
-  const reactor = new MainReactor(error => scope.error('A socket event failed', [['error', errorText(error)]]));
-  const client = new ZdsClient(
-    {
-      connect: () => new ZdsSocket(path, reactor),
-      openPod: async (uid, info, netnsFd) => (await supervisor.openPod({ uid, ...info }, netnsFd))?.message,
-      closePod: uid => supervisor.closePod(uid, 'immediate', 0),
-      onReady: isReady =>
-        isReady ? readiness.clear('workload proxy manager') : readiness.block('workload proxy manager'),
-      clock: systemClock,
-      random: Math.random,
-      log: scope,
-    },
-    { path, retryPendingMs: RETRY_PENDING_MS },
-  );
-  client.run().catch((error: unknown) => scope.error('The ZDS client ended on a bug', [['error', errorText(error)]]));
-  return {
-    stop: () => {
-      client.stop();
-      reactor.close();
-    },
-  };
 }
 
 /** Without an authority every identity is unavailable: nothing is ever sent in plain text instead. */

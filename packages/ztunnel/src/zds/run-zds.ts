@@ -1,0 +1,43 @@
+// Wires the ZDS client of shared mode: socket, reactor, supervisor, readiness.
+import { systemClock } from '../clock.ts';
+import { errorText } from '../errors.ts';
+import type { Logger } from '../log.ts';
+import type { Readiness } from '../readiness.ts';
+import type { Supervisor } from '../supervisor.ts';
+import { MainReactor } from './main-reactor.ts';
+import { ZdsClient } from './zds-client.ts';
+import { ZdsSocket } from './zds-socket.ts';
+
+const RETRY_PENDING_MS = 5000;
+
+export interface ZdsRunner {
+  /** Closes the connection; pods stay as they are. */
+  stop(): void;
+}
+
+/** Follows the node agent at `path` until stopped; readiness depends on it from the next change on. */
+export function runZds(path: string, supervisor: Supervisor, readiness: Readiness, log: Logger): ZdsRunner {
+  const reactor = new MainReactor(error => log.error('A socket event failed', [['error', errorText(error)]]));
+  const client = new ZdsClient(
+    {
+      connect: () => new ZdsSocket(path, reactor),
+      openPod: async (uid, info, netnsFd) => (await supervisor.openPod({ uid, ...info }, netnsFd))?.message,
+      closePod: uid => supervisor.closePod(uid, 'immediate', 0),
+      onReady: isReady => {
+        if (isReady) readiness.clear('workload proxy manager');
+        else readiness.block('workload proxy manager');
+      },
+      clock: systemClock,
+      random: Math.random,
+      log,
+    },
+    { path, retryPendingMs: RETRY_PENDING_MS },
+  );
+  client.run().catch((error: unknown) => log.error('The ZDS client ended on a bug', [['error', errorText(error)]]));
+  return {
+    stop: () => {
+      client.stop();
+      reactor.close();
+    },
+  };
+}
