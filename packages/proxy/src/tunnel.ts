@@ -634,6 +634,7 @@ export class Tunnel implements EventHandler, Pumpable, Flushable, FrameSink {
   }
 
   #refuseData(stream: TunnelStream, flowLength: number, code: number, reason: ReasonCode, error: string): void {
+    this.#note(FLOOD_KIND.STREAM_FAULT);
     this.#current = undefined;
     this.#creditConnection(flowLength);
     stream.abort(code, failed(reason, `h2 failed: ${error}`));
@@ -774,6 +775,7 @@ export class Tunnel implements EventHandler, Pumpable, Flushable, FrameSink {
   }
 
   onStreamFault(fault: H2Fault): void {
+    this.#note(FLOOD_KIND.STREAM_FAULT);
     const stream = this.streams.get(fault.streamId);
     if (stream === undefined) {
       // A reset of a stream that does not exist would be a fault of ours.
@@ -807,6 +809,7 @@ export class Tunnel implements EventHandler, Pumpable, Flushable, FrameSink {
     }
     const ruling = requestRules.finish(streamId);
     if (ruling.kind === 'malformed') {
+      this.#note(FLOOD_KIND.STREAM_FAULT);
       this.sendReset(streamId, ruling.fault.code);
       this.events.onBadRequest(this, 0, ruling.fault.reason, `h2 failed: ${ruling.fault.message}`);
     } else if (ruling.head.method !== 'CONNECT') {
@@ -967,20 +970,19 @@ export class Tunnel implements EventHandler, Pumpable, Flushable, FrameSink {
     if (this.state === 'closed') return;
     const { pingIntervalMs, pingTimeoutMs } = this.settings;
     const now = this.engine.nowMs;
-    let next = this.#lastReceivedMs + pingIntervalMs;
     // Bytes that came after the PING say the same as its answer, which may be queued behind them.
     if (this.#lastReceivedMs > this.#pingSentMs) this.#pingSentMs = 0;
-    if (this.#pingSentMs !== 0) {
-      if (now - this.#pingSentMs >= pingTimeoutMs) {
-        this.destroy('hbone.ping_timeout', `no answer to a PING within ${pingTimeoutMs} ms`);
-        return;
-      }
-      next = this.#pingSentMs + pingTimeoutMs;
-    } else if (now >= next) {
+    if (this.#pingSentMs !== 0 && now - this.#pingSentMs >= pingTimeoutMs) {
+      this.destroy('hbone.ping_timeout', `no answer to a PING within ${pingTimeoutMs} ms`);
+      return;
+    }
+    let next = this.#lastReceivedMs + pingIntervalMs;
+    if (this.#pingSentMs === 0 && now >= next) {
       this.#pingSentMs = now;
       this.#sendPing(ALIVE_PING, 0, false);
-      next = now + pingTimeoutMs;
     }
+    // An answer does not move the timer, so it looks again after an interval even while the answer may still come.
+    if (this.#pingSentMs !== 0) next = Math.min(this.#pingSentMs + pingTimeoutMs, now + pingIntervalMs);
     this.#timer = this.engine.timers.at(Math.max(next, now + 1), () => this.#keepAlive());
   }
 

@@ -10,7 +10,7 @@ export interface App extends AsyncDisposable {
 }
 
 /** A server on a fresh port; sockets are half-open and their errors are the test's business, if it listens to them. */
-export async function serve(onSocket: (socket: net.Socket) => void): Promise<App> {
+export async function serve(onSocket: (socket: net.Socket) => unknown): Promise<App> {
   const sockets = new Set<net.Socket>();
   let accepted = 0;
   const server = net.createServer({ allowHalfOpen: true, noDelay: true }, socket => {
@@ -18,7 +18,8 @@ export async function serve(onSocket: (socket: net.Socket) => void): Promise<App
     sockets.add(socket);
     socket.on('close', () => sockets.delete(socket));
     socket.on('error', () => undefined);
-    onSocket(socket);
+    // What an application throws shows at the other end, as a connection that ends.
+    void Promise.resolve(onSocket(socket)).catch(() => socket.destroy());
   });
   server.listen(0, '127.0.0.1', 1024);
   await once(server, 'listening');

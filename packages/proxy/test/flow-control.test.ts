@@ -1,0 +1,255 @@
+// Both windows of both directions, and the memory budget, against a peer that keeps to nothing (RFC 9113 section 5.2).
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { FRAME_TYPE, H2_ERROR, SETTING } from '../src/h2/index.ts';
+import { MemoryBudget } from '../src/index.ts';
+import { dial, readBytes, serve, serveEcho } from './apps.ts';
+import { addressOf, meshCertificates } from './mini-mesh.ts';
+import { dataFrame, RawPeer, RawServer, settingsFrame, windowUpdate } from './raw-peer.ts';
+import { withMesh } from './with-mesh.ts';
+
+const WINDOW = 128 * 1024;
+const CONNECTION = 256 * 1024;
+const SMALL = { streamWindowBytes: WINDOW, connectionWindowBytes: CONNECTION };
+
+describe('what a peer sends', () => {
+  test('a stream that exceeds its window is reset, others go on', async () => {
+    await using stuck = await serve(socket => void socket.pause());
+    await using echo = await serveEcho();
+    await withMesh({ server: { settings: SMALL, sendBufferBytes: 4096 } }, async ({ server }) => {
+      const peer = await RawPeer.connect(server.port, await meshCertificates());
+      await peer.until(() => peer.all(FRAME_TYPE.SETTINGS).length === 2, 'SETTINGS and their ACK');
+      peer.send(peer.requestFrame(1, `127.0.0.1:${stuck.port}`), peer.requestFrame(3, `127.0.0.1:${echo.port}`));
+      await peer.until(() => peer.all(FRAME_TYPE.HEADERS).length === 2, 'both answered');
+      // As fast as the connection window allows; the application's kernel takes some of it, and that is credited.
+      let sent = 0;
+      while (peer.resets(1).length === 0) {
+        if (sent + 16_384 <= CONNECTION + peer.credit(0) - (CONNECTION - 65_535)) {
+          peer.send(dataFrame(1, Buffer.alloc(16_384)));
+          sent += 16_384;
+        }
+        await new Promise(resolve => setImmediate(resolve));
+      }
+      assert.ok(sent > WINDOW + peer.credit(1), 'reset only beyond the window');
+      assert.deepEqual(peer.resets(1), [H2_ERROR.FLOW_CONTROL_ERROR]);
+      peer.send(dataFrame(3, Buffer.from('still here')));
+      await peer.until(() => peer.data(3).length === 10, 'the echo');
+      assert.equal(peer.goaways.length, 0);
+      const [ended] = server.ends;
+      assert.ok(ended?.end.kind === 'failed' && ended.end.reason === 'hbone.flow_control');
+      peer.close();
+    });
+  });
+
+  test('a peer that exceeds the connection window is cut with FLOW_CONTROL_ERROR', async () => {
+    const settings = { ...SMALL, streamWindowBytes: 1024 * 1024 };
+    await withMesh({ server: { settings } }, async ({ server }) => {
+      server.onStream = stream => void stream;
+      const peer = await RawPeer.connect(server.port, await meshCertificates());
+      await peer.until(() => peer.all(FRAME_TYPE.SETTINGS).length === 2, 'SETTINGS and their ACK');
+      // One frame larger than the whole connection window: no credit can come in time.
+      peer.send(peer.requestFrame(1, '127.0.0.1:1'), dataFrame(1, Buffer.alloc(CONNECTION + 1)));
+      await peer.until(() => peer.goaways.length === 1, 'GOAWAY');
+      assert.equal(peer.goaways[0]?.code, H2_ERROR.FLOW_CONTROL_ERROR);
+      assert.deepEqual(
+        server.tunnelEnds.map(end => end.reason),
+        ['hbone.flow_control'],
+      );
+      peer.close();
+    });
+  });
+
+  test('stream window comes back only for bytes that the kernel of the application took', async () => {
+    const accepted = Promise.withResolvers<void>();
+    await using app = await serve(socket => {
+      socket.pause();
+      accepted.resolve();
+    });
+    await withMesh({ server: { settings: SMALL } }, async ({ server }) => {
+      let release = (): void => undefined;
+      server.onStream = stream => {
+        release = () => server.dial(stream);
+      };
+      const peer = await RawPeer.connect(server.port, await meshCertificates());
+      peer.send(peer.requestFrame(1, `127.0.0.1:${app.port}`));
+      await peer.until(() => peer.all(FRAME_TYPE.SETTINGS).length === 2, 'SETTINGS and their ACK');
+      for (let i = 0; i < 7; i++) peer.send(dataFrame(1, Buffer.alloc(16_384)));
+      // The connection's window is given back on receipt: the sign that all of it has arrived.
+      await peer.until(() => peer.credit(0) >= CONNECTION - 65_535 + 65_536, 'connection credit');
+      assert.equal(peer.credit(1), 0);
+      release();
+      await accepted.promise;
+      await peer.until(() => peer.credit(1) > 0, 'stream credit');
+      peer.close();
+    });
+  });
+
+  test('padding counts against windows and is given back', async () => {
+    await using app = await serve(socket => void socket.resume());
+    await withMesh({ server: { settings: SMALL } }, async ({ server }) => {
+      const peer = await RawPeer.connect(server.port, await meshCertificates());
+      peer.send(peer.requestFrame(1, `127.0.0.1:${app.port}`));
+      await peer.until(() => peer.all(FRAME_TYPE.HEADERS).length === 1, 'answer');
+      const padded = Buffer.alloc(1 + 255);
+      padded[0] = 255;
+      let sent = 0;
+      while (sent < 3 * CONNECTION) {
+        await peer.until(() => sent + 256 <= Math.min(WINDOW + peer.credit(1), 65_535 + peer.credit(0)), 'window');
+        peer.send(dataFrame(1, padded, 0x8));
+        sent += 256;
+      }
+      peer.send(dataFrame(1, Buffer.alloc(0), 0x1));
+      peer.close();
+    });
+  });
+
+  test('window overflow ends the stream, and on stream 0 the connection', async () => {
+    await using app = await serveEcho();
+    await withMesh({}, async ({ server }) => {
+      const peer = await RawPeer.connect(server.port, await meshCertificates());
+      peer.send(peer.requestFrame(1, `127.0.0.1:${app.port}`), peer.requestFrame(3, `127.0.0.1:${app.port}`));
+      await peer.until(() => peer.all(FRAME_TYPE.HEADERS).length === 2, 'answers');
+      peer.send(windowUpdate(1, 0x7fff_ffff));
+      await peer.until(() => peer.resets(1).length === 1, 'reset');
+      assert.deepEqual(peer.resets(1), [H2_ERROR.FLOW_CONTROL_ERROR]);
+      peer.send(windowUpdate(0, 0x7fff_ffff));
+      await peer.until(() => peer.goaways.length === 1, 'GOAWAY');
+      assert.equal(peer.goaways[0]?.code, H2_ERROR.FLOW_CONTROL_ERROR);
+      peer.close();
+    });
+  });
+
+  test('an initial window that overflows running streams ends the connection', async () => {
+    await using app = await serveEcho();
+    await withMesh({}, async ({ server }) => {
+      const peer = await RawPeer.connect(server.port, await meshCertificates());
+      peer.send(peer.requestFrame(1, `127.0.0.1:${app.port}`), windowUpdate(1, 0x7fff_0000));
+      await peer.until(() => peer.all(FRAME_TYPE.HEADERS).length === 1, 'answer');
+      peer.send(settingsFrame([{ id: SETTING.INITIAL_WINDOW_SIZE, value: 0x7fff_ffff }]));
+      await peer.until(() => peer.goaways.length === 1, 'GOAWAY');
+      assert.equal(peer.goaways[0]?.code, H2_ERROR.FLOW_CONTROL_ERROR);
+      peer.close();
+    });
+  });
+});
+
+describe('what a peer lets us send', () => {
+  test('a window that becomes negative stops the stream until it is positive again', async () => {
+    await withMesh({}, async ({ client, driver }) => {
+      await using peers = await RawServer.listen(await meshCertificates());
+      const port = client.listen(addressOf(`127.0.0.1:${peers.port}`), 'x:1');
+      const socket = await dial(port);
+      socket.write(Buffer.alloc(60_000));
+      const peer = await peers.peer(0);
+      await peer.until(() => peer.all(FRAME_TYPE.HEADERS).length === 1, 'request');
+      peer.send(peer.responseFrame(1, 200));
+      await peer.until(() => peer.data(1).length === 60_000, 'the first bytes');
+      peer.send(settingsFrame([{ id: SETTING.INITIAL_WINDOW_SIZE, value: 1000 }]));
+      await driver.until(() => {
+        const stream = client.pool.tunnels()[0]?.tunnel.streams.get(1);
+        return stream?.sendWindow === 1000 - 60_000;
+      }, 'a negative window');
+      socket.write(Buffer.alloc(20_000));
+      peer.send(windowUpdate(1, 59_000));
+      await driver.until(() => client.pool.tunnels()[0]?.tunnel.streams.get(1)?.sendWindow === 0, 'window 0');
+      assert.equal(peer.data(1).length, 60_000);
+      peer.send(windowUpdate(1, 5));
+      await peer.until(() => peer.data(1).length === 60_005, 'five bytes');
+      peer.send(windowUpdate(1, 100_000), windowUpdate(0, 100_000));
+      await peer.until(() => peer.data(1).length === 80_000, 'the rest');
+      peer.send(dataFrame(1, Buffer.alloc(0), 0x1));
+      socket.end();
+      await peer.until(() => peer.all(FRAME_TYPE.DATA, 1).some(each => (each.flags & 1) !== 0), 'END_STREAM');
+    });
+  });
+
+  test('the connection window is shared and never exceeded', async () => {
+    await withMesh({}, async ({ client }) => {
+      await using peers = await RawServer.listen(await meshCertificates(), {
+        settings: [{ id: SETTING.INITIAL_WINDOW_SIZE, value: 1_000_000 }],
+      });
+      const port = client.listen(addressOf(`127.0.0.1:${peers.port}`), 'x:1');
+      const sockets = await Promise.all(Array.from({ length: 4 }, () => dial(port)));
+      for (const socket of sockets) socket.end(Buffer.alloc(50_000));
+      const peer = await peers.peer(0);
+      await peer.until(() => peer.all(FRAME_TYPE.HEADERS).length === 4, 'requests');
+      for (const id of [1, 3, 5, 7]) peer.send(peer.responseFrame(id, 200));
+      const total = (): number => [1, 3, 5, 7].reduce((sum, id) => sum + peer.data(id).length, 0);
+      let window = 65_535;
+      while (total() < 200_000) {
+        await peer.until(() => total() >= Math.min(window, 200_000), 'all that the window allows');
+        assert.ok(total() <= window, `${total()} bytes for a window of ${window}`);
+        window += 10_000;
+        peer.send(windowUpdate(0, 10_000));
+      }
+      for (const id of [1, 3, 5, 7]) peer.send(dataFrame(id, Buffer.alloc(0), 0x1));
+    });
+  });
+});
+
+describe('memory budget', () => {
+  test('above the soft mark connection window is withheld until applications take bytes', async () => {
+    const go = Promise.withResolvers<void>();
+    let received = 0;
+    await using app = await serve(async socket => {
+      socket.pause();
+      await go.promise;
+      socket.on('data', bytes => (received += bytes.length));
+      socket.resume();
+    });
+    const budget = new MemoryBudget(8 * 1024 * 1024);
+    const connectionWindowBytes = 1024 * 1024;
+    const settings = { streamWindowBytes: 4 * 1024 * 1024, connectionWindowBytes };
+    await withMesh({ server: { budget, settings, sendBufferBytes: 4096 } }, async ({ server, driver }) => {
+      const peer = await RawPeer.connect(server.port, await meshCertificates());
+      peer.send(peer.requestFrame(1, `127.0.0.1:${app.port}`));
+      await peer.until(() => peer.all(FRAME_TYPE.HEADERS).length === 1, 'answer');
+      budget.takeAnyway(budget.softBytes); // somebody else's bytes
+      const before = peer.credit(0);
+      let window = connectionWindowBytes;
+      while (window > 0) {
+        const length = Math.min(16_384, window);
+        peer.send(dataFrame(1, Buffer.alloc(length)));
+        window -= length;
+      }
+      await driver.until(
+        () => (server.tunnels.values().next().value?.streams.get(1)?.pendingBytes ?? 0) > 500_000,
+        'held',
+      );
+      const held = server.tunnels.values().next().value?.streams.get(1)?.pendingBytes ?? 0;
+      assert.ok(peer.credit(0) - before <= connectionWindowBytes - held, 'credit at most for what was taken');
+      go.resolve();
+      await driver.until(() => received === connectionWindowBytes, 'all received');
+      await peer.until(() => peer.credit(0) - before > (connectionWindowBytes * 3) / 4 - 1, 'all but a step credited');
+      budget.give(budget.softBytes);
+      peer.close();
+    });
+  });
+
+  test('at the hard mark a stream that must be kept is reset, and the total stays bounded', async () => {
+    await using stuck = await serve(socket => void socket.pause());
+    await using echo = await serveEcho();
+    const hardBytes = 6 * 1024 * 1024;
+    const budget = new MemoryBudget(hardBytes);
+    const settings = { streamWindowBytes: 1024 * 1024, connectionWindowBytes: 64 * 1024 * 1024 };
+    await withMesh({ server: { budget, settings, sendBufferBytes: 4096 } }, async ({ server, to, driver }) => {
+      const port = to(stuck.port);
+      const sockets = await Promise.all(Array.from({ length: 12 }, () => dial(port)));
+      let highest = 0;
+      const chunk = Buffer.alloc(65_536);
+      await driver.until(() => {
+        for (const socket of sockets) if (!socket.destroyed && socket.writableLength < 65_536) socket.write(chunk);
+        highest = Math.max(highest, budget.usedBytes);
+        return server.ends.length >= 3;
+      }, 'streams shed');
+      for (const { end } of server.ends) assert.ok(end.kind === 'failed' && end.reason === 'limit.memory');
+      assert.ok(highest <= hardBytes + 1024 * 1024, `used ${highest} bytes`);
+      for (const socket of sockets) socket.resetAndDestroy();
+      await driver.until(() => server.streamCount === 0, 'streams gone');
+      const socket = await dial(to(echo.port));
+      socket.write('after the storm');
+      assert.equal((await readBytes(socket, 15)).toString(), 'after the storm');
+      socket.destroy();
+    });
+  });
+});
