@@ -149,6 +149,8 @@ export class Tunnel implements EventHandler, Pumpable, Flushable, FrameSink {
   peerMaxStreams = ASSUMED_PEER_STREAMS;
   /** Streams ever opened on it, for statistics and for telling a stale tunnel from a new one. */
   streamsOpened = 0;
+  /** Bytes of user data and framing moved in both directions; tells a busy tunnel from a quiet one. */
+  movedBytes = 0;
   /** When its last stream ended, or when it was made; monotonic milliseconds. */
   lastUsedMs: number;
 
@@ -421,6 +423,7 @@ export class Tunnel implements EventHandler, Pumpable, Flushable, FrameSink {
   /** A stream sent `bytes` of DATA. */
   noteSent(bytes: number): void {
     this.sendWindow -= bytes;
+    this.movedBytes += bytes;
     this.#guard.creditSent(bytes);
     this.engine.markDirty(this);
   }
@@ -510,6 +513,7 @@ export class Tunnel implements EventHandler, Pumpable, Flushable, FrameSink {
       return false;
     }
     this.#lastReceivedMs = this.engine.nowMs;
+    this.movedBytes += received;
     const start = CARRY_BYTES - this.#carry.length;
     if (this.#carry.length > 0) {
       slab.bytes.set(this.#carry, start);

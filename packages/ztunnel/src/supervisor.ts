@@ -2,11 +2,12 @@
 // dies with the full state sent again. A pod counts as enrolled when all workers have opened it, and is closed on all
 // when one could not. The mesh view and the certificates are other people's; this only passes on what follows from them.
 import { formatSpiffeId, type MeshView, policiesFor } from '@ambit/mesh';
-import type { ConnectionRecord } from '@ambit/proxy';
+import type { ConnectionRecord, FrozenTunnel } from '@ambit/proxy';
 import { backoffMs, type Clock } from './clock.ts';
 import { ZtunnelError } from './errors.ts';
 import type { CertificateState } from './identity/certificate-manager.ts';
 import type { Logger } from './log.ts';
+import { Balance } from './supervisor/balance.ts';
 import { Condition } from './supervisor/condition.ts';
 import { type IdentityStore, IdentityUsers } from './supervisor/identity-users.ts';
 import { type OpenFailure, PodRecord } from './supervisor/pod-record.ts';
@@ -40,8 +41,12 @@ export interface SupervisorStats {
   readonly podsOpened: number;
   readonly podsFailed: number;
   readonly podsClosed: number;
+  /** Live tunnels handed from a busy worker to an idle one. */
+  readonly tunnelsMoved: number;
 }
 
+/** How often the workers' load is compared. */
+const BALANCE_PERIOD_MS = 2000;
 const STOP_GRACE_MS = 2000;
 /** How long a pod that comes back waits for its former self to be gone. */
 const REOPEN_WAIT_MS = 5000;
@@ -70,7 +75,13 @@ export class Supervisor {
   readonly #identities: IdentityUsers;
   readonly #condition: Condition;
   #mode: 'new' | 'running' | 'draining' | 'stopped' = 'new';
-  #counts = { workersReplaced: 0, podsOpened: 0, podsFailed: 0, podsClosed: 0 };
+  #counts = { workersReplaced: 0, podsOpened: 0, podsFailed: 0, podsClosed: 0, tunnelsMoved: 0 };
+  readonly #balance = new Balance();
+  readonly #used = new Map<number, number>();
+  #statsRound = 0;
+  #balancedAtMs = 0;
+  #adopter = 0;
+  #cancelBalance: () => void = () => {};
 
   constructor(deps: SupervisorDeps, options: SupervisorOptions) {
     this.#deps = deps;
@@ -95,7 +106,10 @@ export class Supervisor {
     this.#mode = 'running';
     for (let index = 0; index < this.#options.workers; index++) this.#slots.push(this.#startWorker(index, 0));
     const { answerTimeoutMs } = this.#options;
-    if (await this.#condition.until(() => this.#slots.every(slot => slot.state === 'ready'), answerTimeoutMs)) return;
+    if (await this.#condition.until(() => this.#slots.every(slot => slot.state === 'ready'), answerTimeoutMs)) {
+      this.#armBalance();
+      return;
+    }
     await this.stop();
     throw new ZtunnelError('worker.died', `not all data workers were ready within ${answerTimeoutMs} ms`);
   }
@@ -158,6 +172,7 @@ export class Supervisor {
   /** Ends all workers. */
   async stop(): Promise<void> {
     this.#mode = 'stopped';
+    this.#cancelBalance();
     await Promise.all(this.#slots.map(({ link }) => link.stop(STOP_GRACE_MS)));
     for (const record of [...this.#pods.values(), ...this.#closing]) {
       record.close();
@@ -218,11 +233,53 @@ export class Supervisor {
         this.#condition.changed();
         return;
       case 'frozen':
-      case 'frozenAll':
+        this.#adopt(slot, message.tunnel);
+        return;
       case 'stats':
-        // Answers to questions this version does not ask.
+        this.#onStats(slot, message.id, message.stats);
+        return;
+      case 'frozenAll':
+        // The answer to a question this version does not ask.
         return;
     }
+  }
+
+  // ---- balancing between workers ----------------------------------------------------------------------------------
+
+  #armBalance(): void {
+    if (this.#options.workers < 2 || this.#options.settings.tlsRecords !== 'own') return;
+    this.#cancelBalance = this.#deps.clock.after(BALANCE_PERIOD_MS, () => {
+      if (this.#mode !== 'running') return;
+      this.#statsRound++;
+      this.#used.clear();
+      for (const { link } of this.#slots) link.send({ type: 'stats', id: this.#statsRound });
+      this.#armBalance();
+    });
+  }
+
+  #onStats(slot: Slot, round: number, stats: Readonly<Record<string, number>>): void {
+    if (round !== this.#statsRound || this.#mode !== 'running') return;
+    this.#used.set(slot.link.index, stats.cpuMicros ?? 0);
+    if (this.#used.size < this.#slots.length) return;
+    const now = this.#deps.clock.now();
+    const move = this.#balance.next(this.#used, now - this.#balancedAtMs);
+    this.#balancedAtMs = now;
+    if (move === undefined) return;
+    this.#adopter = move.to;
+    this.#slots[move.from]?.link.send({ type: 'shed', share: move.share });
+  }
+
+  /** A live tunnel left `from`: the worker it was meant for continues it, or `from` itself when that one is gone. */
+  #adopt(from: Slot, tunnel: FrozenTunnel): void {
+    const meant = this.#slots[this.#adopter];
+    const to = meant !== undefined && meant.state === 'ready' ? meant : from;
+    this.#counts.tunnelsMoved++;
+    this.#deps.log.debug('A live tunnel moves to another worker', [
+      ['from', from.link.index],
+      ['to', to.link.index],
+      ['streams', tunnel.streams.length],
+    ]);
+    to.link.send({ type: 'adopt', tunnel });
   }
 
   #onPodOpened(slot: Slot, uid: string, failure: OpenFailure | undefined): void {

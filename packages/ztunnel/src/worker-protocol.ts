@@ -101,6 +101,8 @@ export type ToWorker =
   /** Hand every live tunnel to main as data (answer `frozen` messages, then `frozenAll`). */
   | { readonly type: 'freezeAll' }
   | { readonly type: 'adopt'; readonly tunnel: FrozenTunnel }
+  /** Hand over live tunnels that made up to `share` (0 to 1) of what moved since the last such message; `frozen` follows for each. */
+  | { readonly type: 'shed'; readonly share: number }
   | { readonly type: 'stats'; readonly id: number }
   /** One `records` message was taken; a worker that gets too far ahead drops records instead of queueing them. */
   | { readonly type: 'recordsTaken' }

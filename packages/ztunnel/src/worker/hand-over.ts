@@ -1,6 +1,6 @@
-// The client half of handing tunnels over: every pooled tunnel of a pod as plain data, and back. The server half is in
+// The client half of handing tunnels over: a pooled tunnel of a pod as plain data, and back. The server half is in
 // InboundTunnel. Tunnels that still shake hands and plain splices stay with their worker.
-import { type FrozenTunnel, type PoolTarget, Tunnel, type TunnelPeer } from '@ambit/proxy';
+import { type FrozenTunnel, type PooledTunnel, type PoolTarget, Tunnel, type TunnelPeer } from '@ambit/proxy';
 import { OutboundConnection } from './outbound-connection.ts';
 import type { PodProxy } from './pod-proxy.ts';
 
@@ -11,13 +11,11 @@ export interface FrozenOutbound {
   readonly peer: TunnelPeer;
 }
 
-export function freezePool(pod: PodProxy): FrozenTunnel[] {
-  return pod.pool.tunnels().map(pooled => {
-    const context: FrozenOutbound = { pod: pod.info.uid, target: pooled.target, peer: pooled.peer };
-    const frozen = pooled.tunnel.freeze(context);
-    pod.pool.release(pooled);
-    return frozen;
-  });
+export function freezePooled(pod: PodProxy, pooled: PooledTunnel): FrozenTunnel {
+  const context: FrozenOutbound = { pod: pod.info.uid, target: pooled.target, peer: pooled.peer };
+  const frozen = pooled.tunnel.freeze(context);
+  pod.pool.release(pooled);
+  return frozen;
 }
 
 export function thawOutbound(pod: PodProxy, frozen: FrozenTunnel, context: FrozenOutbound): void {

@@ -74,15 +74,16 @@ export class InboundTunnel implements HandshakeOwner, TunnelEvents {
     return inbound;
   }
 
-  /** Whether it can be handed over now: not while it shakes hands. */
-  get canFreeze(): boolean {
-    return this.#tunnel !== undefined && this.#tunnel.state !== 'closed';
+  /** What can be handed over now; undefined while it shakes hands. */
+  get tunnel(): Tunnel | undefined {
+    return this.#tunnel?.state === 'closed' ? undefined : this.#tunnel;
   }
 
-  freeze(): FrozenTunnel | undefined {
-    if (this.#tunnel === undefined) return undefined;
+  freeze(): FrozenTunnel {
+    if (this.#tunnel === undefined) throw new Error('invariant: frozen before it serves');
     const context: FrozenInbound = { pod: this.#pod.info.uid, peer: this.#knownPeer() };
     const frozen = this.#tunnel.freeze(context);
+    this.#tunnel = undefined;
     this.#pod.untrackTunnel(this);
     return frozen;
   }

@@ -4,17 +4,23 @@
 import { receiveMessageOnPort } from 'node:worker_threads';
 import { compilePolicies } from '@ambit/mesh';
 import { EventFd, type EventHandler, ownedFdCount } from '@ambit/native';
-import { Engine, type FrozenTunnel, MemoryBudget } from '@ambit/proxy';
+import { Engine, type FrozenTunnel, MemoryBudget, type Tunnel } from '@ambit/proxy';
 import { CertificateStore } from './certificate-store.ts';
-import { type FrozenOutbound, freezePool, thawOutbound } from './hand-over.ts';
+import { type FrozenOutbound, freezePooled, thawOutbound } from './hand-over.ts';
 import { InboundTunnel } from './inbound-tunnel.ts';
 import { type PodDeps, PodProxy } from './pod-proxy.ts';
 import { RecordBatch } from './record-batch.ts';
+import { chooseToShed, type Movable } from './shedding.ts';
 import type { FromWorker, ToWorker, WorkerStart } from '../worker-protocol.ts';
 
 interface Question {
   readonly pod: PodProxy;
   readonly key: string;
+}
+
+/** A live tunnel of either role, as far as handing it over is concerned. */
+interface MovableTunnel extends Movable {
+  freeze(): FrozenTunnel;
 }
 
 export class WorkerRuntime implements EventHandler {
@@ -29,6 +35,8 @@ export class WorkerRuntime implements EventHandler {
   readonly #outboundQuestions = new Map<number, Question>();
   readonly #inboundQuestions = new Map<number, Question>();
   readonly #podDeps: PodDeps;
+  readonly #movables = new WeakMap<Tunnel, MovableTunnel>();
+  readonly #movedBefore = new WeakMap<MovableTunnel, number>();
   #nextQuestion = 1;
   #nextConnection = 1;
   #noFdsPauses = 0;
@@ -135,6 +143,9 @@ export class WorkerRuntime implements EventHandler {
       case 'adopt':
         this.#adopt(message.tunnel);
         return;
+      case 'shed':
+        this.#shed(message.share);
+        return;
       case 'stats':
         this.#tell({ type: 'stats', id: message.id, stats: this.#stats() });
         return;
@@ -214,15 +225,41 @@ export class WorkerRuntime implements EventHandler {
   }
 
   #freezeAll(): void {
-    for (const pod of this.#pods.values()) {
-      for (const tunnel of freezePool(pod)) this.#tell({ type: 'frozen', tunnel });
-      for (const inbound of Array.from(pod.inboundTunnels)) {
-        const tunnel = inbound.canFreeze ? inbound.freeze() : undefined;
-        if (tunnel !== undefined) this.#tell({ type: 'frozen', tunnel });
-      }
-    }
+    for (const tunnel of this.#movable()) this.#tell({ type: 'frozen', tunnel: tunnel.freeze() });
     this.#records.flush();
     this.#tell({ type: 'frozenAll' });
+  }
+
+  #shed(share: number): void {
+    for (const tunnel of chooseToShed(this.#movable(), this.#movedBefore, share)) {
+      this.#tell({ type: 'frozen', tunnel: tunnel.freeze() });
+    }
+    this.#records.flush();
+  }
+
+  /** Every tunnel that can be handed over now. The same tunnel gives the same object each time. */
+  #movable(): MovableTunnel[] {
+    return [...this.#pods.values()].flatMap(pod => [
+      ...pod.pool.tunnels().map(pooled => this.#movableOf(pooled.tunnel, () => freezePooled(pod, pooled))),
+      ...[...pod.inboundTunnels].flatMap(inbound => {
+        const { tunnel } = inbound;
+        return tunnel === undefined ? [] : [this.#movableOf(tunnel, () => inbound.freeze())];
+      }),
+    ]);
+  }
+
+  #movableOf(tunnel: Tunnel, freeze: () => FrozenTunnel): MovableTunnel {
+    let movable = this.#movables.get(tunnel);
+    if (movable === undefined) {
+      movable = {
+        get movedBytes() {
+          return tunnel.movedBytes;
+        },
+        freeze,
+      };
+      this.#movables.set(tunnel, movable);
+    }
+    return movable;
   }
 
   #adopt(tunnel: FrozenTunnel): void {
@@ -241,7 +278,9 @@ export class WorkerRuntime implements EventHandler {
       for (const pod of this.#leaving) total += read(pod);
       return total;
     };
+    const { user, system } = process.threadCpuUsage();
     return {
+      cpuMicros: user + system,
       pods: this.#pods.size,
       leavingPods: this.#leaving.size,
       connections: sum(pod => pod.connectionCount),
