@@ -150,6 +150,7 @@ export class Handshake {
     // The number may belong to another connection by now; Fd knows.
     if (!this.#fd.isOpen) throw new NativeError('native.closed', 'descriptor closed under a handshake');
     const lib = this.#lib;
+    // OpenSSL's state machine clears the queue as well; SSL_get_error would misread a stale entry if it ever stopped.
     lib.errClearError();
     const result = lib.sslHandshake(this.#ssl);
     const errno = lastErrno();
