@@ -18,6 +18,7 @@ export class PendingBytes {
   readonly #budget: MemoryBudget;
   #chunks: Chunk[] = [];
   #bytes = 0;
+  #offered = 0;
 
   constructor(budget: MemoryBudget) {
     this.#budget = budget;
@@ -59,13 +60,21 @@ export class PendingBytes {
     this.#bytes += bytes.length;
   }
 
-  /** Writes as much as the socket takes; returns the bytes taken or -errno. */
+  /** What the last `writeTo` gave to the socket: when that took less it is full, else there may be more to write now. */
+  get offered(): number {
+    return this.#offered;
+  }
+
+  /** One write of up to 64 chunks; returns the bytes taken or -errno. */
   writeTo(fd: Fd, iov: IoVec): number {
     iov.clear();
     const chunks = this.#chunks;
+    this.#offered = 0;
     for (let i = 0; i < chunks.length && i < MAX_SEGMENTS; i++) {
       const chunk = chunks[i];
-      if (chunk !== undefined) iov.push(chunk.slab, chunk.start, chunk.end - chunk.start);
+      if (chunk === undefined) break;
+      iov.push(chunk.slab, chunk.start, chunk.end - chunk.start);
+      this.#offered += chunk.end - chunk.start;
     }
     const written = writev(fd, iov);
     iov.clear();

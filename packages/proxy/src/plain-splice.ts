@@ -177,7 +177,6 @@ export class PlainSplice {
     const pending = to.pending;
     if (pending === undefined) return;
     while (pending.bytes > 0) {
-      const before = pending.bytes;
       const written = pending.writeTo(to.fd, this.#engine.iov);
       if (written < 0) {
         if (written === -Errno.EAGAIN) to.writable = false;
@@ -185,7 +184,7 @@ export class PlainSplice {
         return;
       }
       to.written += written;
-      if (written < before) {
+      if (written < pending.offered) {
         to.writable = false;
         return;
       }

@@ -358,7 +358,6 @@ export class TunnelStream implements EventHandler, Pumpable, DeliveryTarget {
     const pending = this.#pending;
     if (pending === undefined || this.#fd === undefined) return;
     while (pending.bytes > 0) {
-      const before = pending.bytes;
       const written = pending.writeTo(this.#fd, this.tunnel.engine.iov);
       if (written < 0) {
         if (written === -Errno.EAGAIN) this.#writable = false;
@@ -366,7 +365,7 @@ export class TunnelStream implements EventHandler, Pumpable, DeliveryTarget {
         return;
       }
       this.#credit(written);
-      if (written < before) {
+      if (written < pending.offered) {
         this.#writable = false;
         return;
       }
