@@ -153,7 +153,7 @@ export class InboundConnection implements StreamOwner, LiveConnection {
     if (verdict === undefined) return;
     this.#facts.policy = verdict.policy;
     if (!verdict.allowed) {
-      this.#deny(verdict.reason, `connection closed due to policy rejection: ${verdict.error}`);
+      this.#deny(verdict.reason, verdict.error);
       return;
     }
     this.#dial(route);

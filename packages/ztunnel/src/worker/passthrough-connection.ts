@@ -79,7 +79,7 @@ export class PassthroughConnection implements LiveConnection, SpliceOwner {
     const verdict = this.#authorize(pod.policies);
     this.#facts.policy = verdict.policy;
     if (!verdict.allowed) {
-      this.#finish(failed(verdict.reason, `connection closed due to policy rejection: ${verdict.error}`));
+      this.#finish(failed(verdict.reason, verdict.error));
       return;
     }
     this.#dial();
