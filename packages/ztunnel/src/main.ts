@@ -17,7 +17,9 @@ import { LineWriter } from './log/line-writer.ts';
 import { openDescriptorSink } from './log/stdout-sink.ts';
 import { Bare, type Fields, Log, LogFilter } from './log.ts';
 import { loadMesh, type StopWatching } from './mesh-source.ts';
+import { withSource } from './record-enrichment.ts';
 import { Readiness, type ReadinessServer, serveReadiness } from './readiness.ts';
+import { RecordStream } from './record-stream.ts';
 import { Shutdown, type SignalSource } from './shutdown.ts';
 import { Supervisor } from './supervisor.ts';
 import { ILLEGAL_PORTS, workerSettings } from './worker-settings.ts';
@@ -73,6 +75,7 @@ class Proxy {
   readonly #certificates: CertificateManager;
   readonly #state: MeshState;
   readonly #supervisor: Supervisor;
+  readonly #records: RecordStream | undefined;
 
   constructor(config: Config, log: Log, options: RunOptions) {
     this.#config = config;
@@ -88,6 +91,7 @@ class Proxy {
       log: log.scope('ztunnel::identity'),
     });
     const access = log.scope('access');
+    this.#records = config.recordsPath === undefined ? undefined : RecordStream.open(config.recordsPath);
     this.#supervisor = new Supervisor(
       {
         view: this.#state,
@@ -96,7 +100,11 @@ class Proxy {
         random: Math.random,
         log: log.scope('ztunnel::supervisor'),
         onRecords: records => {
-          for (const record of records) logAccess(access, record);
+          for (const record of records) {
+            const complete = withSource(record, this.#state, config.network);
+            logAccess(access, complete);
+            this.#records?.write(complete);
+          }
         },
       },
       {
@@ -147,6 +155,7 @@ class Proxy {
       stopWatching();
       this.#certificates.stop();
       await this.#supervisor.stop();
+      await this.#records?.close();
       // A second close does nothing; one that still waits for a client does not hold up the end.
       void readiness?.close();
     }
