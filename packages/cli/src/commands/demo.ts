@@ -1,0 +1,67 @@
+// `ambit demo`: enters a sandbox with the same command, and runs the demo inside. Wiring only.
+import { join } from 'node:path';
+import { describeTestbedError, enterSandbox, insideSandbox, sandboxAbility, TestbedError } from '@ambit/testbed';
+import { runDemo } from '@ambit/testbed/demo';
+import { generateDevRoot } from '@ambit/ztunnel';
+
+/** As commander gives them. */
+export interface DemoFlags {
+  readonly for?: string;
+  readonly output: string;
+  readonly debug?: boolean;
+  readonly breakEncryption?: boolean;
+}
+
+const MAIN = join(import.meta.dirname, '..', 'main.ts');
+const VERSION = '0.1.0';
+/** Tells the program inside what is around it. */
+const MODE_VARIABLE = 'AMBIT_SANDBOX_MODE';
+
+/** @returns the exit status */
+export async function demo(flags: DemoFlags): Promise<number> {
+  const forMs = flags.for === undefined ? undefined : parseDuration(flags.for);
+  if (forMs === null) return usage(`"${flags.for}" is no duration`, 'write a number with ms, s, m or h: --for 15s');
+  if (flags.output !== 'table' && flags.output !== 'json') {
+    return usage(`there is no output format "${flags.output}"`, 'use table or json');
+  }
+  if (flags.output === 'json' && forMs === undefined) {
+    return usage('-o json prints one document at the end, so it needs an end', 'add --for 15s');
+  }
+  try {
+    const mode = process.env[MODE_VARIABLE];
+    if (mode === undefined || !insideSandbox()) return await enter();
+    return await runDemo({
+      ztunnelCommand: [process.execPath, MAIN, 'ztunnel'],
+      devRoot: await generateDevRoot({ days: 2 }),
+      forMs,
+      output: flags.output,
+      mode,
+      version: VERSION,
+      breakEncryption: flags.breakEncryption === true,
+    });
+  } catch (error) {
+    if (!(error instanceof TestbedError) || flags.debug === true) throw error;
+    process.stderr.write(`error: ${describeTestbedError(error)}\n`);
+    return 3;
+  }
+}
+
+async function enter(): Promise<number> {
+  const ability = sandboxAbility();
+  const env = { ...process.env, [MODE_VARIABLE]: ability.kind };
+  return enterSandbox([process.execPath, ...process.execArgv, MAIN, ...process.argv.slice(2)], { ability, env });
+}
+
+const UNITS: Readonly<Record<string, number>> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000 };
+
+/** Milliseconds, at most a day; null when it is none. */
+function parseDuration(text: string): number | null {
+  const [, digits, unit = ''] = /^(\d{1,8}(?:\.\d{1,3})?)(ms|s|m|h)$/.exec(text) ?? [];
+  const ms = Number(digits) * (UNITS[unit] ?? Number.NaN);
+  return ms >= 1 && ms <= 24 * 3_600_000 ? ms : null;
+}
+
+function usage(what: string, next: string): number {
+  process.stderr.write(`error: ${what}\n  next    ${next}\n`);
+  return 2;
+}

@@ -1,0 +1,2 @@
+// The demo's own entry, apart from the package's: whoever only wants a bed does not load it.
+export { type DemoOptions, runDemo } from './demo.ts';

@@ -1,0 +1,192 @@
+// The demo's answer: edges with what was measured on them, the proof of the wire, and what is wrong, as one document.
+// Pure. A finding is a sentence with a code; without findings the exit status is 0.
+import type { Edge } from './edges.ts';
+import type { CallSummary } from './statistics.ts';
+import type { WireCounts } from './wire-judge.ts';
+import type { WireState } from './wire-watch.ts';
+
+export type Expectation = 'encrypted' | 'denied' | 'plaintext';
+
+export interface Finding {
+  readonly code: string;
+  readonly text: string;
+}
+
+export interface DemoRow {
+  readonly edge: Edge;
+  /** As the calling program measured; undefined when it did not report on this edge. */
+  readonly calls: CallSummary | undefined;
+  readonly expected: Expectation | undefined;
+}
+
+export interface Expected {
+  readonly source: string;
+  readonly destination: string;
+  readonly want: Expectation;
+}
+
+export interface DemoState {
+  readonly rows: readonly DemoRow[];
+  /** Undefined when frames could not be captured here. */
+  readonly wire: WireState | undefined;
+  readonly droppedRecords: number;
+}
+
+const NO_EDGE: Omit<Edge, 'source' | 'destination'> = {
+  sourceIdentity: undefined,
+  destinationIdentity: undefined,
+  tunnel: undefined,
+  tls: undefined,
+  encryptedConnections: 0,
+  plaintextConnections: 0,
+  denied: 0,
+  failed: 0,
+  policy: undefined,
+  reason: undefined,
+  bytes: 0,
+};
+const ORDER: readonly (Expectation | undefined)[] = ['encrypted', 'denied', undefined, 'plaintext'];
+
+/** Expected edges, seen or not, and unexpected ones that were seen; the most important first. */
+export function makeRows(
+  edges: readonly Edge[],
+  expected: readonly Expected[],
+  callsOf: (source: string, destination: string) => CallSummary | undefined,
+): DemoRow[] {
+  const isSame = (edge: { source: string; destination: string }, other: Expected): boolean =>
+    edge.source === other.source && edge.destination === other.destination;
+  const unseen = expected.filter(item => !edges.some(edge => isSame(edge, item)));
+  const all = [...edges, ...unseen.map(({ source, destination }) => ({ ...NO_EDGE, source, destination }))];
+  const rank = ({ edge, expected: want }: DemoRow): number => {
+    const at = expected.findIndex(item => isSame(edge, item));
+    return ORDER.indexOf(want) * 100 + (at < 0 ? 99 : at);
+  };
+  return all
+    .map(edge => ({
+      edge,
+      calls: callsOf(edge.source, edge.destination),
+      expected: expected.find(item => isSame(edge, item))?.want,
+    }))
+    .toSorted((a, b) => rank(a) - rank(b));
+}
+
+export function isEncrypted(edge: Edge): boolean {
+  return edge.encryptedConnections > 0 && edge.plaintextConnections === 0 && edge.tls !== undefined;
+}
+
+export function findings({ rows, wire }: DemoState): Finding[] {
+  return [...rows.flatMap(rowFindings), ...(wire === undefined ? [] : wireFindings(wire))];
+}
+
+function rowFindings({ edge, expected }: DemoRow): Finding[] {
+  const name = `${edge.source} to ${edge.destination}`;
+  switch (expected) {
+    case 'encrypted':
+      if (edge.plaintextConnections > 0) return [{ code: 'demo.not_encrypted', text: `${name} was not encrypted` }];
+      if (!isEncrypted(edge)) return [{ code: 'demo.not_seen', text: `${name}: no encrypted connection was seen` }];
+      if (edge.sourceIdentity === undefined || edge.destinationIdentity === undefined) {
+        return [{ code: 'demo.not_verified', text: `${name}: an identity was not verified` }];
+      }
+      return [];
+    case 'denied':
+      if (edge.plaintextConnections > 0) return [{ code: 'demo.not_encrypted', text: `${name} was not encrypted` }];
+      if (edge.denied === 0) return [{ code: 'demo.not_denied', text: `${name} was never denied by a policy` }];
+      return [];
+    case 'plaintext':
+      return edge.plaintextConnections > 0 ? [] : [{ code: 'demo.not_seen', text: `${name}: no connection was seen` }];
+    case undefined:
+      return [{ code: 'demo.unexpected', text: `${name}: nobody should talk here` }];
+  }
+}
+
+function wireFindings({ betweenNodes, control }: WireState): Finding[] {
+  const found: Finding[] = [];
+  if (betweenNodes.readable > 0) {
+    const text = `${betweenNodes.readable} readable packets between the nodes; the first: ${betweenNodes.example ?? ''}`;
+    found.push({ code: 'demo.wire_readable', text });
+  }
+  if (betweenNodes.packets === 0) {
+    found.push({ code: 'demo.no_proof', text: 'no packet between the nodes was captured' });
+  }
+  if (control.markers === 0) {
+    const text = 'the capture found no plaintext where plaintext runs, so it proves nothing';
+    found.push({ code: 'demo.no_proof', text });
+  }
+  return found;
+}
+
+export interface DocumentFacts {
+  readonly mode: string;
+  readonly store: string;
+  readonly startedAt: string;
+  /** From the start of the command to the first edge. */
+  readonly firstRowSeconds: number | undefined;
+  readonly durationSeconds: number;
+}
+
+/** The document of `--output json`: lowerCamel keys, seconds, absent facts are null. */
+export function toDocument(state: DemoState, facts: DocumentFacts): Record<string, unknown> {
+  const problems = findings(state);
+  return {
+    ...facts,
+    firstRowSeconds: facts.firstRowSeconds ?? null,
+    clean: problems.length === 0,
+    findings: problems,
+    edges: state.rows.map(edgeDocument),
+    proof: state.wire === undefined ? null : proofDocument(state.wire),
+    droppedRecords: state.droppedRecords,
+  };
+}
+
+function edgeDocument({ edge, calls, expected }: DemoRow): Record<string, unknown> {
+  const { tls } = edge;
+  return {
+    source: edge.source,
+    destination: edge.destination,
+    sourceIdentity: edge.sourceIdentity ?? null,
+    destinationIdentity: edge.destinationIdentity ?? null,
+    expected: expected ?? null,
+    encrypted: isEncrypted(edge),
+    tunnel: edge.tunnel ?? null,
+    tls: tls === undefined ? null : { version: tls.version, group: tls.group, cipher: tls.suite },
+    connections: edge.encryptedConnections + edge.plaintextConnections,
+    plaintextConnections: edge.plaintextConnections,
+    failed: edge.failed,
+    denied: edge.denied,
+    policy: edge.policy ?? null,
+    reason: edge.reason ?? null,
+    // Connections that stay open have no bytes in a record yet: the calling program counts them.
+    bytes: Math.max(edge.bytes, calls?.bytes ?? 0),
+    requests: calls?.calls ?? null,
+    failedRequests: calls?.failed ?? null,
+    requestsPerSecond: calls === undefined ? null : round(calls.callsPerSecond),
+    p50Seconds: seconds(calls?.p50Ms),
+    p99Seconds: seconds(calls?.p99Ms),
+  };
+}
+
+function proofDocument({ betweenNodes, control }: WireState): Record<string, unknown> {
+  return {
+    packets: betweenNodes.packets,
+    plaintextPackets: betweenNodes.readable,
+    bytes: betweenNodes.bytes,
+    connections: betweenNodes.flows,
+    markersFound: betweenNodes.markers,
+    unjudgedPackets: betweenNodes.unjudged,
+    firstPlaintext: betweenNodes.example ?? null,
+    control: controlDocument(control),
+  };
+}
+
+/** The same detector on the link of the pod outside the mesh. */
+function controlDocument(control: WireCounts): Record<string, unknown> {
+  return { packets: control.packets, plaintextPackets: control.readable, markersFound: control.markers };
+}
+
+function seconds(ms: number | undefined): number | null {
+  return ms === undefined ? null : Math.round(ms * 1000) / 1_000_000;
+}
+
+function round(value: number): number {
+  return Math.round(value * 100) / 100;
+}
