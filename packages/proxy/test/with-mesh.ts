@@ -1,7 +1,7 @@
 // Puts a client and a server proxy in front of a test and looks for leaks behind it: streams, tunnels, timers,
 // descriptors and budgeted bytes must be back where they were, however the test ended its connections.
 import assert from 'node:assert/strict';
-import { ownedFdCount, type TlsOptions } from '@ambit/native';
+import { ownedFdCount, type TlsContext, type TlsOptions } from '@ambit/native';
 import { Driver } from './driver.ts';
 import {
   ClientProxy,
@@ -25,13 +25,15 @@ export interface MeshOptions {
   readonly client?: ClientOptions;
   readonly server?: ServerOptions;
   readonly tls?: TlsOptions;
+  /** In place of the server's usual context; closed with it. */
+  readonly serverContext?: TlsContext;
 }
 
 export async function withMesh(options: MeshOptions, run: (mesh: Mesh) => Promise<void>): Promise<void> {
   const certificates = await meshCertificates();
   const fds = ownedFdCount();
   const clientContext = clientTls(certificates, options.tls);
-  const serverContext = serverTls(certificates, options.tls);
+  const serverContext = options.serverContext ?? serverTls(certificates, options.tls);
   const client = new ClientProxy(clientContext, options.client);
   const server = new ServerProxy(serverContext, options.server);
   const driver = new Driver();
