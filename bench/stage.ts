@@ -2,7 +2,7 @@
 // the mesh. Fresh each time, because what one candidate leaves in the kernel (sockets in TIME_WAIT) slows the next.
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { mustRun, type Pod, Testbed } from '@ambit/testbed';
+import { type Pod, Testbed } from '@ambit/testbed';
 import type { Certificates } from './certificates.ts';
 import { CHAIN_HANDSHAKE_PORT, startChain } from './chains.ts';
 import type { CandidateName } from './options.ts';
@@ -48,7 +48,7 @@ export async function setStage(candidate: CandidateName, options: StageOptions):
   const client = await addPod('n1', 'web', isMesh);
   const server = await addPod('n2', 'cart', isMesh);
   const outsider = await addPod('n1', 'generator', false);
-  for (const pod of [client, server, outsider]) await widenPorts(pod);
+  for (const pod of [client, server, outsider]) await tuneNamespace(pod);
   await startServers(server, options.directory);
   const proxies = await startProxies(candidate, bed, { client, server }, options);
   await waitForAnswer(client, server);
@@ -125,8 +125,15 @@ async function waitForAnswer(client: Pod, server: Pod): Promise<void> {
   }
 }
 
-/** A connection per request uses up the usual 28 000 ports within seconds. */
-async function widenPorts(pod: Pod): Promise<void> {
-  const set = ['sysctl', '-q', '-w', 'net.ipv4.ip_local_port_range=30000 65535'];
-  await mustRun('nsenter', [`--net=${pod.netnsPath}`, '--', ...set], { env: process.env });
+/**
+ * A connection per request uses up the usual 28 000 ports within seconds. And the system's choice of congestion control must
+ * not decide: BBR keeps an estimate of the path in every connection, so a long-lived tunnel's bulk would depend on the
+ * requests before it. Where cubic is not allowed in namespaces, Reno always is.
+ */
+async function tuneNamespace(pod: Pod): Promise<void> {
+  const set = async (setting: string) => pod.run('sysctl', ['-q', '-w', `net.ipv4.${setting}`], { env: process.env });
+  const results = [await set('ip_local_port_range=30000 65535'), await set('tcp_congestion_control=cubic')];
+  if (results[1]?.code !== 0) results[1] = await set('tcp_congestion_control=reno');
+  const failed = results.find(result => result.code !== 0);
+  if (failed !== undefined) throw new Error(`sysctl failed: ${failed.stderr.trim()}`);
 }

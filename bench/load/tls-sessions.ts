@@ -38,7 +38,9 @@ function next(): void {
     isAccepted = true;
     socket.destroy();
   });
-  socket.on('error', error => (lastError = error.message));
+  socket.on('error', (error: Error) => {
+    lastError = error.message;
+  });
   socket.setTimeout(5_000, () => socket.destroy());
   socket.once('close', () => {
     running--;
