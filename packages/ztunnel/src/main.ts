@@ -110,7 +110,10 @@ class Proxy {
       {
         entry: options.workerEntry ?? new URL('./worker/main.ts', import.meta.url),
         workers: config.workers,
-        settings: workerSettings(config),
+        settings: workerSettings(config, {
+          opens: this.#records !== undefined || access.isEnabled('debug'),
+          cleanCloses: this.#records !== undefined || access.isEnabled('info'),
+        }),
         routes: {
           network: config.network,
           illegalPorts: new Set(ILLEGAL_PORTS),

@@ -29,6 +29,9 @@ export interface WorkerSettings {
   readonly serverTunnel: TunnelSettings;
   readonly pool: PoolSettings;
   readonly responseBaggage: boolean;
+  /** Whether anybody reads `open` records, and records of connections that ended cleanly. Failures are always told. */
+  readonly recordOpens: boolean;
+  readonly recordCleanCloses: boolean;
   /** How long a connection waits for its local workload to become known. */
   readonly workloadWaitMs: number;
   /** Limit of each TCP connect to an application. */

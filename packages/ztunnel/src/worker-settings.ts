@@ -22,7 +22,13 @@ export const WORKLOAD_WAIT_MS = 5000;
 /** Hybrid post-quantum key exchange and nothing else (`COMPLIANCE_POLICY=pqc`). */
 const PQC_GROUPS = 'X25519MLKEM768';
 
-export function workerSettings(config: Config): WorkerSettings {
+/** Which records somebody reads: a record stream reads all, the access log those whose level is on. */
+export interface RecordReaders {
+  readonly opens: boolean;
+  readonly cleanCloses: boolean;
+}
+
+export function workerSettings(config: Config, readers: RecordReaders): WorkerSettings {
   const isShared = config.proxyMode === 'shared';
   const tunnel = {
     streamWindowBytes: config.streamWindowBytes,
@@ -63,6 +69,8 @@ export function workerSettings(config: Config): WorkerSettings {
       handshakeTimeoutMs: HANDSHAKE_TIMEOUT_MS,
     },
     responseBaggage: config.responseBaggage,
+    recordOpens: readers.opens,
+    recordCleanCloses: readers.cleanCloses,
     workloadWaitMs: WORKLOAD_WAIT_MS,
     connectTimeoutMs: CONNECT_TIMEOUT_MS,
     tlsRecords: config.tlsRecords,

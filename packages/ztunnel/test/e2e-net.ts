@@ -129,7 +129,7 @@ export async function tryEcho(peers: Net, place: Place, ip: string, port: number
     return error instanceof Error ? error.message : String(error);
   }
   try {
-    await echo(socket, 'ping');
+    await echo(socket, 'there and back again');
     socket.end();
     return 'ok';
   } catch (error) {

@@ -87,7 +87,7 @@ async function withWorkers(
     {
       entry: new URL('./tiny-worker.ts', import.meta.url),
       workers,
-      settings: workerSettings(config),
+      settings: workerSettings(config, { opens: true, cleanCloses: true }),
       routes: { network: '', illegalPorts: new Set([15008]), preserveSource: true, localhostAppTunnel: true },
       answerTimeoutMs,
     },

@@ -26,7 +26,7 @@ import {
   type Timer,
   type TunnelStream,
 } from '@ambit/proxy';
-import { type ConnectionFacts, recordOf, wallNow } from './connection-facts.ts';
+import { type ConnectionFacts, wallNow } from './connection-facts.ts';
 import type { InboundPeer } from './inbound-tunnel.ts';
 import type { LiveConnection, PodProxy } from './pod-proxy.ts';
 import { writeProxyHeader } from './proxy-header.ts';
@@ -218,9 +218,7 @@ export class InboundConnection implements StreamOwner, LiveConnection {
     const header = this.#route?.proxyProtocol;
     if (header !== undefined) stream.prepend(writeProxyHeader(this.#peer.source, header.target, this.#peer.identity));
     this.#facts.connectMs = deps.engine.nowMs - this.#sinceMs;
-    deps.emit(
-      recordOf(this.#facts, { event: 'open', bytesToServer: 0, bytesToClient: 0, reason: undefined, error: undefined }),
-    );
+    deps.emit(this.#facts, { event: 'open', bytesToServer: 0, bytesToClient: 0, reason: undefined, error: undefined });
     stream.tunnel.accept(stream, deps.settings.responseBaggage ? baggage : undefined);
   }
 
@@ -232,15 +230,13 @@ export class InboundConnection implements StreamOwner, LiveConnection {
     this.#disarm();
     this.#pod.untrack(this);
     const isFailed = end.kind === 'failed';
-    this.#pod.deps.emit(
-      recordOf(this.#facts, {
-        event: 'close',
-        bytesToServer: stream.bytesFromTunnel,
-        bytesToClient: stream.bytesToTunnel,
-        reason: isFailed ? end.reason : undefined,
-        error: isFailed ? end.error : undefined,
-      }),
-    );
+    this.#pod.deps.emit(this.#facts, {
+      event: 'close',
+      bytesToServer: stream.bytesFromTunnel,
+      bytesToClient: stream.bytesToTunnel,
+      reason: isFailed ? end.reason : undefined,
+      error: isFailed ? end.error : undefined,
+    });
   }
 
   // ---- ends -------------------------------------------------------------------------------------------------------
@@ -270,7 +266,7 @@ export class InboundConnection implements StreamOwner, LiveConnection {
     this.#stream.owner = SILENT;
     this.#pod.untrack(this);
     this.#stream.tunnel.refuse(this.#stream, status, failed(reason, error));
-    this.#pod.deps.emit(recordOf(this.#facts, { event: 'refused', bytesToServer: 0, bytesToClient: 0, reason, error }));
+    this.#pod.deps.emit(this.#facts, { event: 'refused', bytesToServer: 0, bytesToClient: 0, reason, error });
   }
 
   #disarm(): void {

@@ -38,7 +38,7 @@ import {
   type TunnelStream,
 } from '@ambit/proxy';
 import { asMeshAddress } from './addresses.ts';
-import { type ConnectionFacts, recordOf, wallNow } from './connection-facts.ts';
+import { type ConnectionFacts, wallNow } from './connection-facts.ts';
 import type { LiveConnection, PodProxy } from './pod-proxy.ts';
 import { newTraceparent, traceIdOf } from './trace-ids.ts';
 
@@ -358,9 +358,7 @@ export class OutboundConnection implements LiveConnection, PoolWaiter, StreamOwn
   #tellOpen(): void {
     const { deps } = this.#pod;
     this.#facts.connectMs = deps.engine.nowMs - this.#sinceMs;
-    deps.emit(
-      recordOf(this.#facts, { event: 'open', bytesToServer: 0, bytesToClient: 0, reason: undefined, error: undefined }),
-    );
+    deps.emit(this.#facts, { event: 'open', bytesToServer: 0, bytesToClient: 0, reason: undefined, error: undefined });
   }
 
   #mayTryAnother(reason: ReasonCode): boolean {
@@ -384,21 +382,19 @@ export class OutboundConnection implements LiveConnection, PoolWaiter, StreamOwn
   /** No connection came to be. */
   #refuse(reason: ReasonCode, error: string): void {
     this.#close();
-    this.#pod.deps.emit(recordOf(this.#facts, { event: 'refused', bytesToServer: 0, bytesToClient: 0, reason, error }));
+    this.#pod.deps.emit(this.#facts, { event: 'refused', bytesToServer: 0, bytesToClient: 0, reason, error });
   }
 
   #finish(end: StreamEnd, bytesToServer: number, bytesToClient: number): void {
     this.#close();
     const isFailed = end.kind === 'failed';
-    this.#pod.deps.emit(
-      recordOf(this.#facts, {
-        event: 'close',
-        bytesToServer,
-        bytesToClient,
-        reason: isFailed ? end.reason : undefined,
-        error: isFailed ? end.error : undefined,
-      }),
-    );
+    this.#pod.deps.emit(this.#facts, {
+      event: 'close',
+      bytesToServer,
+      bytesToClient,
+      reason: isFailed ? end.reason : undefined,
+      error: isFailed ? end.error : undefined,
+    });
   }
 
   #close(): void {

@@ -12,8 +12,9 @@ import {
   summarizeWorkload,
 } from '@ambit/mesh';
 import { type Fd, SysError, type TlsContext } from '@ambit/native';
-import { type ConnectionRecord, type Engine, HbonePool } from '@ambit/proxy';
+import { type Engine, HbonePool } from '@ambit/proxy';
 import type { CertificateStore } from './certificate-store.ts';
+import type { ConnectionFacts, RecordOutcome } from './connection-facts.ts';
 import { InboundTunnel } from './inbound-tunnel.ts';
 import { ConnectionListener } from './listener.ts';
 import { OutboundConnection } from './outbound-connection.ts';
@@ -37,7 +38,8 @@ export interface PodDeps {
   readonly certificates: CertificateStore;
   readonly askOutbound: (pod: PodProxy, key: string, source: SocketAddress, destination: SocketAddress) => void;
   readonly askInbound: (pod: PodProxy, key: string, connected: SocketAddress, authority: string) => void;
-  readonly emit: (record: ConnectionRecord) => void;
+  /** Tells of a connection, if anybody wants to hear that kind of news. */
+  readonly emit: (facts: ConnectionFacts, outcome: RecordOutcome) => void;
   readonly nextId: () => string;
   readonly onNoFds: () => void;
   readonly onClosed: (pod: PodProxy) => void;

@@ -4,7 +4,7 @@
 import type { ConnectionRecord, Engine } from '@ambit/proxy';
 
 const BATCH_RECORDS = 256;
-const BATCH_MS = 20;
+const BATCH_MS = 100;
 /** Records the main thread may be behind by before they are dropped. */
 const MAX_UNACKED_BATCHES = 64;
 

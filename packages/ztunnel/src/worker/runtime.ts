@@ -6,6 +6,7 @@ import { compilePolicies } from '@ambit/mesh';
 import { EventFd, type EventHandler, ownedFdCount } from '@ambit/native';
 import { Engine, type FrozenTunnel, MemoryBudget, type Tunnel } from '@ambit/proxy';
 import { CertificateStore } from './certificate-store.ts';
+import { recordOf } from './connection-facts.ts';
 import { type FrozenOutbound, freezePooled, thawOutbound } from './hand-over.ts';
 import { InboundTunnel } from './inbound-tunnel.ts';
 import { type PodDeps, PodProxy } from './pod-proxy.ts';
@@ -74,7 +75,12 @@ export class WorkerRuntime implements EventHandler {
           authority,
         });
       },
-      emit: record => this.#records.add(record),
+      emit: (facts, outcome) => {
+        // Making a record and sending it is the dearest part of a short connection: only what somebody reads is made.
+        const { recordOpens, recordCleanCloses } = start.settings;
+        if (outcome.event === 'open' ? !recordOpens : outcome.reason === undefined && !recordCleanCloses) return;
+        this.#records.add(recordOf(facts, outcome));
+      },
       nextId: () => `${start.index}-${this.#nextConnection++}`,
       onNoFds: () => {
         this.#noFdsPauses++;
