@@ -87,11 +87,11 @@ export class Shop {
     const { token } = this.#options;
     if (this.storeName === 'Redis') await this.#startRedis(db);
     else this.#run(db, 'store.ts', []);
-    this.#run(cart, 'cart.ts', [this.#vips.db, '6379', token]);
+    // A service's address means nothing outside the mesh.
+    this.#run(cart, 'cart.ts', [cart.enrolled ? this.#vips.db : db.ip4, '6379', token]);
     const cartUrl = `http://${this.#vips.cart}/cart/${token}`;
     this.#run(web, 'web.ts', [cartUrl, String(WEB_PAUSE_MS)]);
     this.#run(stranger, 'caller.ts', ['shop/cart', cartUrl, String(STRANGER_PAUSE_MS)]);
-    // Not through the service: an address of the mesh means nothing outside it.
     const webUrl = `http://${web.ip4}:8080/welcome/${token}`;
     this.#run(this.outside, 'caller.ts', ['shop/web', webUrl, String(OUTSIDE_PAUSE_MS)]);
   }

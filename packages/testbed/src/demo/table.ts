@@ -135,9 +135,9 @@ export function tlsText({ group: exchange, suite }: SeenTls): string {
   return `mTLS  ${hybrid} · ${short}`;
 }
 
-function rate({ calls, expected }: DemoRow): Cell {
+function rate({ calls, edge }: DemoRow): Cell {
   if (calls === undefined) return { text: UNKNOWN };
-  const perSecond = expected === 'denied' ? calls.failedPerSecond : calls.callsPerSecond;
+  const perSecond = edge.denied > 0 ? calls.failedPerSecond + calls.callsPerSecond : calls.callsPerSecond;
   return { text: `${number(perSecond)} /s` };
 }
 

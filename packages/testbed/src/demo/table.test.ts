@@ -1,0 +1,153 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { Edge } from './edges.ts';
+import { number, renderDemo, renderTable, tlsText } from './table.ts';
+import { type DemoState, type Expected, findings, makeRows, toDocument } from './verdict.ts';
+
+const TLS = { version: 'TLSv1.3', suite: 'TLS_AES_128_GCM_SHA256', group: 'X25519MLKEM768' };
+const id = (account: string): string => `spiffe://cluster.local/ns/shop/sa/${account}`;
+
+function edge(source: string, destination: string, fields: Partial<Edge>): Edge {
+  return {
+    source: `shop/${source}`,
+    destination: `shop/${destination}`,
+    sourceIdentity: undefined,
+    destinationIdentity: undefined,
+    tunnel: undefined,
+    tls: undefined,
+    encryptedConnections: 0,
+    plaintextConnections: 0,
+    denied: 0,
+    failed: 0,
+    policy: undefined,
+    reason: undefined,
+    bytes: 0,
+    ...fields,
+  };
+}
+
+const secure = (source: string, destination: string): Partial<Edge> => ({
+  sourceIdentity: id(source),
+  destinationIdentity: id(destination),
+  tunnel: 'HBONE',
+  tls: TLS,
+});
+const GOOD: readonly Edge[] = [
+  edge('outside', 'web', { tunnel: 'TCP', plaintextConnections: 3 }),
+  edge('web', 'cart', { ...secure('web', 'cart'), encryptedConnections: 4 }),
+  edge('stranger', 'cart', {
+    ...secure('stranger', 'cart'),
+    denied: 6,
+    policy: 'shop/callers',
+    reason: 'policy.denied_by',
+  }),
+];
+const EXPECTED: readonly Expected[] = [
+  { source: 'shop/web', destination: 'shop/cart', want: 'encrypted' },
+  { source: 'shop/stranger', destination: 'shop/cart', want: 'denied' },
+  { source: 'shop/outside', destination: 'shop/web', want: 'plaintext' },
+];
+const COUNTS = { packets: 18_204, bytes: 1, readable: 0, markers: 0, unjudged: 0, flows: 2, example: undefined };
+const CONTROL = { ...COUNTS, packets: 30, readable: 30, markers: 12 };
+
+function state(edges: readonly Edge[], between: Partial<typeof COUNTS> = {}): DemoState {
+  const calls = { failedPerSecond: 2, bytesPerSecond: 0, calls: 9, failed: 6, bytes: 70 };
+  const callsOf = (source: string) =>
+    source === 'shop/web'
+      ? { ...calls, callsPerSecond: 412.4, failedPerSecond: 0, p50Ms: 0.412, p99Ms: 1900 }
+      : { ...calls, callsPerSecond: 0, p50Ms: undefined, p99Ms: undefined };
+  const wire = { betweenNodes: { ...COUNTS, ...between }, control: CONTROL };
+  return { rows: makeRows(edges, EXPECTED, callsOf), wire, droppedRecords: 0 };
+}
+
+const plain = (width: number) => ({ width, colour: false });
+
+test('a wide table shows everything, the most important first', () => {
+  assert.deepEqual(renderTable(state(GOOD).rows, plain(110)), [
+    'FROM           TO         SECURITY                   RATE      P50     P99  NOTE',
+    'shop/web       shop/cart  mTLS  ML-KEM · AES-128   412 /s  0.41 ms  1.90 s  HBONE, 4 connections',
+    'shop/stranger  shop/cart  denied by shop/callers  2.00 /s        –       –  6 times, policy.denied_by',
+    'shop/outside   shop/web   plaintext, allowed      0.00 /s        –       –  caller is not in the mesh',
+  ]);
+});
+
+test('a narrow table loses the least important columns and never wraps', () => {
+  for (const width of [40, 60, 72, 80, 90, 120]) {
+    for (const text of renderTable(state(GOOD).rows, plain(width))) {
+      assert.ok(text.length <= Math.max(width, 49), `${width}: ${text}`);
+    }
+  }
+  assert.doesNotMatch(renderTable(state(GOOD).rows, plain(72)).join('\n'), /NOTE|P50.*NOTE/);
+  assert.match(renderTable(state(GOOD).rows, plain(60))[2] ?? '', /denied by shop\/callers +2\.00 \/s$/);
+  assert.match(renderTable(state(GOOD).rows, plain(40))[2] ?? '', /denied by shop\/callers$/);
+});
+
+test('colour adds to the words and takes no room', () => {
+  const coloured = renderDemo(state(GOOD), { width: 100, colour: true }).join('\n');
+  assert.ok(coloured.includes('\u001B[31mdenied by shop/callers'));
+  // oxlint-disable-next-line no-control-regex -- that is what is removed
+  assert.equal(coloured.replaceAll(/\u001B\[\d+m/g, ''), renderDemo(state(GOOD), plain(100)).join('\n'));
+});
+
+test('the proof is one line, with its control below it', () => {
+  const text = renderDemo(state(GOOD), plain(100)).join('\n');
+  assert.match(text, /^Between the nodes: 18 204 packets, 0 readable\.$/m);
+  assert.match(text, /^The same look at the pod outside the mesh: 30 of 30 packets readable\.$/m);
+  assert.match(text, /^shop\/stranger {2}spiffe:\/\/cluster\.local\/ns\/shop\/sa\/stranger$/m);
+});
+
+test('numbers have three significant digits', () => {
+  assert.deepEqual([0.4123, 12.345, 412.4, 18_204].map(number), ['0.41', '12.3', '412', '18 204']);
+  assert.equal(tlsText({ ...TLS, group: 'X25519', suite: 'TLS_CHACHA20_POLY1305_SHA256' }), 'mTLS  X25519 · ChaCha20');
+});
+
+test('all as it should be: no finding', () => {
+  assert.deepEqual(findings(state(GOOD)), []);
+  const { clean, edges, proof } = toDocument(state(GOOD), {
+    mode: 'root',
+    store: 'Redis',
+    startedAt: '2026-01-01T00:00:00.000Z',
+    firstRowSeconds: 2,
+    durationSeconds: 9,
+  });
+  assert.equal(clean, true);
+  assert.equal((edges as unknown[]).length, 3);
+  assert.equal((proof as { plaintextPackets: number }).plaintextPackets, 0);
+});
+
+const [outside, web, stranger] = GOOD as [Edge, Edge, Edge];
+for (const [what, broken, code] of [
+  [
+    'an edge that was plaintext even once',
+    state([outside, { ...web, plaintextConnections: 1 }, stranger]),
+    'demo.not_encrypted',
+  ],
+  [
+    'an encrypted edge without identities',
+    state([outside, { ...web, sourceIdentity: undefined }, stranger]),
+    'demo.not_verified',
+  ],
+  ['an edge that was never seen', state([outside, stranger]), 'demo.not_seen'],
+  ['a denial that did not happen', state([outside, web, { ...stranger, denied: 0 }]), 'demo.not_denied'],
+  ['somebody who should not talk', state([...GOOD, edge('web', 'db', { plaintextConnections: 1 })]), 'demo.unexpected'],
+  ['a readable packet', state(GOOD, { readable: 1 }), 'demo.wire_readable'],
+  ['no packet at all', state(GOOD, { packets: 0 }), 'demo.no_proof'],
+] as const) {
+  test(`${what} is a finding`, () => {
+    assert.deepEqual(
+      findings(broken).map(finding => finding.code),
+      [code],
+    );
+    assert.match(renderDemo(broken, plain(100)).join('\n'), new RegExp(`finding: .*\\[${code}\\]`));
+  });
+}
+
+test('a detector that finds nothing where plaintext runs proves nothing', () => {
+  const blind = state(GOOD);
+  assert.ok(blind.wire);
+  const wire = { ...blind.wire, control: { ...CONTROL, markers: 0 } };
+  assert.deepEqual(
+    findings({ ...blind, wire }).map(({ code }) => code),
+    ['demo.no_proof'],
+  );
+});
