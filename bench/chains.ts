@@ -49,7 +49,7 @@ async function startEnd(
   const render = kind === 'haproxy' ? haproxyConfig : nginxConfig;
   await writeFile(path, await render(end, directory, options.workers));
   const command = kind === 'haproxy' ? ['haproxy', '-db', '-f', path] : ['nginx', '-c', path, '-e', 'stderr'];
-  const child = end.pod.exec('sh', ['-c', 'ulimit -n 65536; exec "$@"', 'sh', ...command], { stdio: 'ignore' });
+  const child = end.pod.exec('sh', ['-c', 'ulimit -n $(ulimit -Hn); exec "$@"', 'sh', ...command], { stdio: 'ignore' });
   if (child.pid === undefined) await once(child, 'spawn'); // throws why it could not be started
   const port = PORTS.echo + (end.side === 'client' ? TAKEN : TUNNEL);
   await waitForPort(end.pod, port, Date.now() + READY_TIMEOUT_MS);
@@ -74,7 +74,6 @@ function haproxyConfig(end: End, directory: string, workers: number): string {
   });
   return `global
   nbthread ${workers}
-  maxconn 20000
 defaults
   mode tcp
   timeout connect 5s
@@ -101,7 +100,6 @@ async function nginxConfig(end: End, directory: string, workers: number): Promis
   return `${await streamModule()}
 daemon off;
 worker_processes ${workers};
-worker_rlimit_nofile 65536;
 pid ${directory}/nginx-${end.side}.pid;
 error_log /dev/null;
 events { worker_connections 20000; }

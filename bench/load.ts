@@ -94,7 +94,7 @@ export class IdleConnections {
   static async open(pod: Pod, host: string, count: number, timeoutMs: number): Promise<IdleConnections> {
     const holder = join(import.meta.dirname, 'load', 'idle-holder.ts');
     const command = [process.execPath, holder, host, String(PORTS.echo), String(count)];
-    const child = pod.exec('sh', ['-c', 'ulimit -n 65536; exec "$@"', 'sh', ...command], {
+    const child = pod.exec('sh', ['-c', 'ulimit -n $(ulimit -Hn); exec "$@"', 'sh', ...command], {
       stdio: ['pipe', 'pipe', 'inherit'],
     });
     const [stdin, stdout] = [child.stdin as Writable, child.stdout as Readable]; // both are pipes, as asked above

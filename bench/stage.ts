@@ -108,9 +108,8 @@ async function startZtunnels(
     const ztunnel = await bed.startZtunnel(node, { command, env });
     return ztunnel.process.pid ?? 0; // it is ready, so it has one
   };
-  // One after the other: the first start fills the compile cache of the second.
-  const server = await start('n2');
-  return { server, client: await start('n1') };
+  const [server, client] = await Promise.all([start('n2'), start('n1')]);
+  return { server, client };
 }
 
 /** Ready is not yet serving: the first certificates may still be on their way. @throws Error at the deadline */
