@@ -47,3 +47,16 @@ test('many armed and cancelled timers do not grow the heap', () => {
   timers.cancel(keep);
   assert.equal(timers.untilNext(0), -1);
 });
+
+test('a timer cancelled by another one of the same moment does not run and is not counted twice', () => {
+  const timers = new Timers();
+  const order: string[] = [];
+  timers.at(1, () => {
+    order.push('first');
+    timers.cancel(second);
+  });
+  const second = timers.at(1, () => order.push('second'));
+  timers.fire(1);
+  assert.deepEqual(order, ['first']);
+  assert.equal(timers.size, 0);
+});

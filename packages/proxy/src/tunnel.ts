@@ -323,6 +323,7 @@ export class Tunnel implements EventHandler, Pumpable, Flushable, FrameSink {
    */
   freeze(context: unknown): FrozenTunnel {
     if (this.state === 'closed') throw new Error('invariant: a closed tunnel cannot be frozen');
+    if (this.#records.kind !== 'own') this.#records.exportState(); // throws before anything is taken apart
     const unsent = this.output.takeUnsent();
     const frozen: FrozenTunnel = {
       role: this.role,

@@ -33,7 +33,7 @@ describe('what a peer sends', () => {
       assert.ok(sent > WINDOW + peer.credit(1), 'reset only beyond the window');
       assert.deepEqual(peer.resets(1), [H2_ERROR.FLOW_CONTROL_ERROR]);
       peer.send(dataFrame(3, Buffer.from('still here')));
-      await peer.until(() => peer.data(3).length === 10, 'the echo');
+      await peer.until(() => peer.dataBytes(3) === 10, 'the echo');
       assert.equal(peer.goaways.length, 0);
       const [ended] = server.ends;
       assert.ok(ended?.end.kind === 'failed' && ended.end.reason === 'hbone.flow_control');
@@ -80,6 +80,26 @@ describe('what a peer sends', () => {
       release();
       await accepted.promise;
       await peer.until(() => peer.credit(1) > 0, 'stream credit');
+      peer.close();
+    });
+  });
+
+  test('bytes of our own go first, and no window is given for them', async () => {
+    const header = Buffer.alloc(200_000, 'H');
+    let received = Buffer.alloc(0);
+    await using app = await serve(socket => {
+      socket.on('data', bytes => (received = Buffer.concat([received, bytes])));
+    });
+    await withMesh({ server: { settings: SMALL, sendBufferBytes: 65_536 } }, async ({ server, driver }) => {
+      server.header = header;
+      const peer = await RawPeer.connect(server.port, await meshCertificates());
+      peer.send(peer.requestFrame(1, `127.0.0.1:${app.port}`), dataFrame(1, Buffer.alloc(1000, 'a')));
+      await driver.until(() => received.length === header.length + 1000, 'all of it');
+      assert.ok(received.subarray(0, header.length).equals(header));
+      assert.equal(peer.credit(1), 0);
+      const [stream] = Array.from(server.tunnels).flatMap(tunnel => Array.from(tunnel.streams.values()));
+      assert.equal(stream?.bytesFromTunnel, 1000);
+      assert.equal(stream?.receiveWindow, WINDOW - 1000);
       peer.close();
     });
   });
@@ -143,7 +163,7 @@ describe('what a peer lets us send', () => {
       const peer = await peers.peer(0);
       await peer.until(() => peer.all(FRAME_TYPE.HEADERS).length === 1, 'request');
       peer.send(peer.responseFrame(1, 200));
-      await peer.until(() => peer.data(1).length === 60_000, 'the first bytes');
+      await peer.until(() => peer.dataBytes(1) === 60_000, 'the first bytes');
       peer.send(settingsFrame([{ id: SETTING.INITIAL_WINDOW_SIZE, value: 1000 }]));
       await driver.until(() => {
         const stream = client.pool.tunnels()[0]?.tunnel.streams.get(1);
@@ -152,11 +172,11 @@ describe('what a peer lets us send', () => {
       socket.write(Buffer.alloc(20_000));
       peer.send(windowUpdate(1, 59_000));
       await driver.until(() => client.pool.tunnels()[0]?.tunnel.streams.get(1)?.sendWindow === 0, 'window 0');
-      assert.equal(peer.data(1).length, 60_000);
+      assert.equal(peer.dataBytes(1), 60_000);
       peer.send(windowUpdate(1, 5));
-      await peer.until(() => peer.data(1).length === 60_005, 'five bytes');
+      await peer.until(() => peer.dataBytes(1) === 60_005, 'five bytes');
       peer.send(windowUpdate(1, 100_000), windowUpdate(0, 100_000));
-      await peer.until(() => peer.data(1).length === 80_000, 'the rest');
+      await peer.until(() => peer.dataBytes(1) === 80_000, 'the rest');
       peer.send(dataFrame(1, Buffer.alloc(0), 0x1));
       socket.end();
       await peer.until(() => peer.all(FRAME_TYPE.DATA, 1).some(each => (each.flags & 1) !== 0), 'END_STREAM');
@@ -174,7 +194,7 @@ describe('what a peer lets us send', () => {
       const peer = await peers.peer(0);
       await peer.until(() => peer.all(FRAME_TYPE.HEADERS).length === 4, 'requests');
       for (const id of [1, 3, 5, 7]) peer.send(peer.responseFrame(id, 200));
-      const total = (): number => [1, 3, 5, 7].reduce((sum, id) => sum + peer.data(id).length, 0);
+      const total = (): number => [1, 3, 5, 7].reduce((sum, id) => sum + peer.dataBytes(id), 0);
       let window = 65_535;
       while (total() < 200_000) {
         await peer.until(() => total() >= Math.min(window, 200_000), 'all that the window allows');
@@ -188,6 +208,25 @@ describe('what a peer lets us send', () => {
 });
 
 describe('memory budget', () => {
+  test('user data waits while there is no memory for a slab, and goes on when another worker has freed some', async () => {
+    await using app = await serveEcho();
+    const budget = new MemoryBudget(8 * 1024 * 1024);
+    await withMesh({ client: { budget } }, async ({ client, server, driver, to }) => {
+      budget.takeAnyway(budget.hardBytes);
+      const sockets = await Promise.all([1, 2, 3].map(() => dial(to(app.port))));
+      for (const socket of sockets) socket.write('waits');
+      await driver.until(() => client.statuses.length === 3, 'open: control frames need no budget');
+      sockets[0]?.resetAndDestroy();
+      await driver.until(() => client.ends.length === 1 && server.ends.length === 1, 'one lost patience');
+      assert.equal(app.sockets.values().next().value?.bytesRead, 0);
+      budget.give(budget.hardBytes);
+      for (const socket of sockets.slice(1)) {
+        assert.equal((await readBytes(socket, 5)).toString(), 'waits');
+        socket.destroy();
+      }
+    });
+  });
+
   test('above the soft mark connection window is withheld until applications take bytes', async () => {
     const go = Promise.withResolvers<void>();
     let received = 0;

@@ -104,7 +104,7 @@ describe('drain', () => {
       await driver.until(() => tunnel?.output.isWritable === false, 'the socket is full');
       peer.socket.resume();
       await peer.until(() => peer.isEnded, 'the end');
-      assert.equal(peer.data(1).length, size);
+      assert.equal(peer.dataBytes(1), size);
       await driver.until(() => server.tunnelEnds.length === 1, 'tunnel over');
       assert.equal(server.tunnelEnds[0]?.reason, undefined);
       assert.equal(server.ends[0]?.end.kind, 'finished');

@@ -21,6 +21,7 @@ import {
   errnoText,
   failed,
   dialReason,
+  type FrozenTunnel,
   HbonePool,
   MemoryBudget,
   type PooledTunnel,
@@ -35,6 +36,7 @@ import {
   type StreamOwner,
   Tunnel,
   type TunnelEvents,
+  type TunnelPeer,
   type TunnelSettings,
   type TunnelStream,
 } from '../src/index.ts';
@@ -165,6 +167,7 @@ class ServedConnection implements StreamOwner {
   }
 
   onDialed(stream: TunnelStream, errno: number): void {
+    if (errno === 0 && this.#server.header !== undefined) stream.prepend(this.#server.header);
     if (errno === 0) stream.tunnel.accept(stream, 'k8s.cluster.name=Kubernetes');
     else stream.tunnel.refuse(stream, 503, failed(dialReason(errno), errnoText(errno)));
   }
@@ -200,6 +203,8 @@ export class ServerProxy implements TunnelEvents {
   tunnelsOpened = 0;
   /** Replaces dialling, when a test wants to decide itself. */
   onStream: ((stream: TunnelStream, request: RequestHead) => void) | undefined;
+  /** Put in front of what applications get, as a PROXY header is. */
+  header: Uint8Array | undefined;
   readonly #listener: Listener;
   readonly #context: TlsContext;
   readonly #handshakes = new Set<SecureHandshake>();
@@ -246,8 +251,23 @@ export class ServerProxy implements TunnelEvents {
     tunnel.start();
   }
 
-  ownerFor(authority: string): StreamOwner {
-    return new ServedConnection(this, authority);
+  /** Takes every tunnel out, as plain data. */
+  freezeAll(): FrozenTunnel[] {
+    const frozen = Array.from(this.tunnels, tunnel => tunnel.freeze(undefined));
+    this.tunnels.clear();
+    return frozen;
+  }
+
+  /** Goes on with a tunnel of another proxy. A stream still to be decided on is dialled now. */
+  thaw(frozen: FrozenTunnel): Tunnel {
+    const requested: TunnelStream[] = [];
+    const tunnel = Tunnel.thaw(this.engine, frozen, this.settings, this, (stream, context) => {
+      if (stream.phase === 'requested') requested.push(stream);
+      return new ServedConnection(this, context as string);
+    });
+    this.tunnels.add(tunnel);
+    for (const stream of requested) this.dial(stream);
+    return tunnel;
   }
 
   onRequest(stream: TunnelStream, request: RequestHead): void {
@@ -349,8 +369,19 @@ class CarriedConnection implements PoolWaiter, StreamOwner {
   }
 
   freeze(): unknown {
-    return { authority: this.#authority, target: this.#target };
+    const frozen: FrozenCarried = { authority: this.#authority, target: this.#target };
+    return frozen;
   }
+}
+
+interface FrozenCarried {
+  readonly authority: string;
+  readonly target: PoolTarget;
+}
+
+interface FrozenPooled {
+  readonly target: PoolTarget;
+  readonly peer: TunnelPeer;
 }
 
 export interface ClientOptions {
@@ -403,9 +434,25 @@ export class ClientProxy {
     return listener.port;
   }
 
-  ownerFor(context: unknown): StreamOwner {
-    const { authority, target } = context as { authority: string; target: PoolTarget };
-    return new CarriedConnection(this, undefined, target, authority);
+  /** Takes every tunnel out of the pool, as plain data. */
+  freezeAll(): FrozenTunnel[] {
+    return this.pool.tunnels().map(pooled => {
+      const context: FrozenPooled = { target: pooled.target, peer: pooled.peer };
+      const frozen = pooled.tunnel.freeze(context);
+      this.pool.release(pooled);
+      return frozen;
+    });
+  }
+
+  /** Goes on with a tunnel of another proxy. */
+  thaw(frozen: FrozenTunnel): void {
+    const { target, peer } = frozen.context as FrozenPooled;
+    this.pool.adopt(target, peer, events =>
+      Tunnel.thaw(this.engine, frozen, this.settings, events, (_stream, context) => {
+        const carried = context as FrozenCarried;
+        return new CarriedConnection(this, undefined, carried.target, carried.authority);
+      }),
+    );
   }
 
   get streamCount(): number {

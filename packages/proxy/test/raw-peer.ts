@@ -68,6 +68,7 @@ export class RawPeer {
   readonly #answers: boolean;
   readonly #encoder = new HpackEncoder();
   #buffer: Buffer = Buffer.alloc(0);
+  readonly #dataBytes = new Map<number, number>();
   #wake = Promise.withResolvers<void>();
 
   constructor(socket: tls.TLSSocket, role: 'client' | 'server', options: RawPeerOptions = {}) {
@@ -129,6 +130,11 @@ export class RawPeer {
     return Buffer.concat(this.all(FRAME_TYPE.DATA, streamId).map(each => each.payload));
   }
 
+  /** How many bytes of DATA came for a stream; cheap enough to be asked often. */
+  dataBytes(streamId: number): number {
+    return this.#dataBytes.get(streamId) ?? 0;
+  }
+
   /** Error codes of the GOAWAYs received. */
   get goaways(): Array<{ readonly lastStreamId: number; readonly code: number }> {
     return this.all(FRAME_TYPE.GOAWAY).map(({ payload }) => ({
@@ -181,7 +187,9 @@ export class RawPeer {
       if (at.length < 9 + length) break;
       const [type = 0, flags = 0] = [at[3], at[4]];
       const payload = Buffer.from(at.subarray(9, 9 + length));
-      this.frames.push({ type, flags, streamId: at.readUInt32BE(5), payload });
+      const streamId = at.readUInt32BE(5);
+      this.frames.push({ type, flags, streamId, payload });
+      if (type === FRAME_TYPE.DATA) this.#dataBytes.set(streamId, this.dataBytes(streamId) + length);
       this.#buffer = at.subarray(9 + length);
       if (this.#answers && (flags & FRAME_FLAG.ACK) === 0) {
         if (type === FRAME_TYPE.SETTINGS) this.send(frame(FRAME_TYPE.SETTINGS, FRAME_FLAG.ACK, 0));
