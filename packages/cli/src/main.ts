@@ -24,6 +24,9 @@ program
   )
   .option('--for <duration>', 'stop after this time, such as 15s or 2m; counted from the first row')
   .option('-o, --output <format>', 'table, or json for one document at the end', 'table')
+  .addOption(
+    new Option('--store <kind>', 'what runs as shop/db; default: redis if installed').choices(['redis', 'own']),
+  )
   .option('--debug', 'show stack traces')
   .addOption(new Option('--break-encryption').hideHelp())
   .addHelpText(

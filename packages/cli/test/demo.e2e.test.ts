@@ -22,6 +22,7 @@ interface EdgeDocument {
 
 interface DemoDocument {
   readonly clean: boolean;
+  readonly store: string;
   readonly firstRowSeconds: number;
   readonly findings: readonly { readonly code: string }[];
   readonly edges: readonly EdgeDocument[];
@@ -58,9 +59,10 @@ const id = (account: string): string => `spiffe://cluster.local/ns/shop/sa/${acc
 
 describe('ambit demo', { skip: sandboxSkip(), timeout: 4 * LIMIT_MS }, () => {
   test('reports verified, encrypted edges, the denial by its policy, and a wire without plaintext', async () => {
-    const { document: result, code } = await document('--for', '3s');
+    const { document: result, code } = await document('--for', '3s', '--store', 'own');
     assert.deepEqual(result.findings, []);
     assert.equal(code, 0);
+    assert.equal(result.store, 'own');
     const names = ['encrypted', 'tunnel', 'sourceIdentity', 'destinationIdentity', 'denied', 'plaintextConnections'];
     const tls = { version: 'TLSv1.3', group: 'X25519MLKEM768', cipher: 'TLS_AES_128_GCM_SHA256' };
     for (const [from, to] of [

@@ -1,13 +1,14 @@
 // `ambit demo`: enters a sandbox with the same command, and runs the demo inside. Wiring only.
 import { join } from 'node:path';
 import { describeTestbedError, enterSandbox, insideSandbox, sandboxAbility, TestbedError } from '@ambit/testbed';
-import { runDemo } from '@ambit/testbed/demo';
+import { runDemo, type StoreKind } from '@ambit/testbed/demo';
 import { generateDevRoot } from '@ambit/ztunnel';
 
 /** As commander gives them. */
 export interface DemoFlags {
   readonly for?: string;
   readonly output: string;
+  readonly store?: StoreKind;
   readonly debug?: boolean;
   readonly breakEncryption?: boolean;
 }
@@ -37,6 +38,7 @@ export async function demo(flags: DemoFlags): Promise<number> {
       output: flags.output,
       mode,
       version: VERSION,
+      store: flags.store,
       breakEncryption: flags.breakEncryption === true,
     });
   } catch (error) {

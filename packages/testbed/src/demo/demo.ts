@@ -10,7 +10,7 @@ import { EdgeBook } from './edges.ts';
 import { droppedIn, readRecord } from './record.ts';
 import { RecordFeed } from './record-feed.ts';
 import { Screen } from './screen.ts';
-import { Shop } from './shop.ts';
+import { Shop, type StoreKind } from './shop.ts';
 import { CallStatistics } from './statistics.ts';
 import { paint, renderDemo } from './table.ts';
 import { type DemoState, type Expected, findings, makeRows, toDocument } from './verdict.ts';
@@ -27,6 +27,8 @@ export interface DemoOptions {
   /** What is around this process, for the document: `root` or `userns`. */
   readonly mode: string;
   readonly version: string;
+  /** What runs as shop/db; undefined: Redis where Debian's is installed, else a store of our own. */
+  readonly store: StoreKind | undefined;
   /** For tests: leaves a pod out of the mesh that belongs into it. */
   readonly breakEncryption: boolean;
 }
@@ -120,10 +122,11 @@ class Demo {
     const token = `order-${randomBytes(9).toString('hex')}`;
     const shop = await Shop.build(bed, {
       token,
+      store: this.#options.store,
       breakEncryption: this.#options.breakEncryption,
       onReport: (from, to, report) => this.#statistics(from, to).add(report, performance.now()),
     });
-    this.#store = shop.storeName;
+    this.#store = shop.store;
     await this.#watchWire(shop, token);
     const outside = bed.pods.filter(pod => !pod.enrolled).length;
     screen.done(`${bed.pods.length - outside} pods with their rules, ${outside} left outside on purpose`);
@@ -189,7 +192,7 @@ class Demo {
     screen.doing('waiting for the first connections');
     await this.#firstRows();
     this.#firstRowSeconds = Math.round(performance.now() - this.#start) / 1000;
-    screen.done(`traffic: web → cart → db (${this.#store})`);
+    screen.done(`traffic: web → cart → db (${this.#store === 'redis' ? 'Redis' : 'a store of our own'})`);
     if (screen.isLive) screen.line('');
     screen.onKey(key => (key === 'quit' ? quit() : void this.#writeJson()));
     const end = this.#options.forMs === undefined ? Infinity : performance.now() + this.#options.forMs;

@@ -11,11 +11,15 @@ import { TestbedError } from '../errors.ts';
 import type { Pod } from '../pod.ts';
 import type { CallReport } from './statistics.ts';
 
+export type StoreKind = 'redis' | 'own';
+
 export interface ShopOptions {
   /** Random text that every order carries; the capture looks for it. */
   readonly token: string;
   /** Leaves the cart out of the mesh: what the demo must then notice. */
   readonly breakEncryption: boolean;
+  /** Undefined: Redis where Debian's is installed, else our own. */
+  readonly store: StoreKind | undefined;
   /** Called with each report of a program: from and to as `namespace/name`. */
   readonly onReport: (from: string, to: string, report: CallReport) => void;
 }
@@ -32,7 +36,7 @@ export const DENYING_POLICY = 'cart-callers';
 export class Shop {
   readonly outside: Pod;
   /** What runs as shop/db. */
-  readonly storeName: string;
+  readonly store: StoreKind;
   readonly #bed: Testbed;
   readonly #options: ShopOptions;
   readonly #pods: Readonly<Record<'web' | 'cart' | 'db' | 'stranger', Pod>>;
@@ -45,7 +49,7 @@ export class Shop {
     this.#pods = parts.pods;
     this.#vips = parts.vips;
     this.outside = parts.outside;
-    this.storeName = existsSync(REDIS) ? 'Redis' : 'own store';
+    this.store = options.store ?? (existsSync(REDIS) ? 'redis' : 'own');
   }
 
   /** Pods, services and the policy; nothing runs in them yet. @throws what the bed throws */
@@ -85,7 +89,7 @@ export class Shop {
   async open(): Promise<void> {
     const { web, cart, db, stranger } = this.#pods;
     const { token } = this.#options;
-    if (this.storeName === 'Redis') await this.#startRedis(db);
+    if (this.store === 'redis') await this.#startRedis(db);
     else this.#run(db, 'store.ts', []);
     // A service's address means nothing outside the mesh.
     this.#run(cart, 'cart.ts', [cart.enrolled ? this.#vips.db : db.ip4, '6379', token]);
