@@ -28,7 +28,7 @@ export class PendingBytes {
     return this.#bytes;
   }
 
-  /** Copies `source[start..end)` behind what is there. False, and nothing kept, when the budget's hard mark is reached. */
+  /** Copies `source[start..end)` behind what is there. False, perhaps with a part kept, at the budget's hard mark. */
   append(source: Uint8Array, start: number, end: number): boolean {
     let from = start;
     const last = this.#chunks.at(-1);
@@ -52,12 +52,12 @@ export class PendingBytes {
 
   /** Appends even beyond the budget: bytes of a connection that was handed over must not be lost. */
   appendAnyway(bytes: Uint8Array): void {
-    if (bytes.length === 0) return;
-    this.#budget.takeAnyway(bytes.length);
-    const slab = Slab.allocate(bytes.length);
-    slab.bytes.set(bytes, 0);
-    this.#chunks.push({ slab, start: 0, end: bytes.length });
-    this.#bytes += bytes.length;
+    if (bytes.length > 0) this.#chunks.push(this.#chunkOf(bytes));
+  }
+
+  /** Puts bytes in front of what is there, even beyond the budget. */
+  prependAnyway(bytes: Uint8Array): void {
+    if (bytes.length > 0) this.#chunks.unshift(this.#chunkOf(bytes));
   }
 
   /** What the last `writeTo` gave to the socket: when that took less it is full, else there may be more to write now. */
@@ -91,6 +91,14 @@ export class PendingBytes {
 
   release(): void {
     this.#drop(this.#bytes);
+  }
+
+  #chunkOf(bytes: Uint8Array): Chunk {
+    this.#budget.takeAnyway(bytes.length);
+    const slab = Slab.allocate(bytes.length);
+    slab.bytes.set(bytes, 0);
+    this.#bytes += bytes.length;
+    return { slab, start: 0, end: bytes.length };
   }
 
   #drop(bytes: number): void {

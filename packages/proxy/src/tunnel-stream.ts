@@ -126,10 +126,13 @@ export class TunnelStream implements EventHandler, Pumpable, DeliveryTarget {
     this.#registration = this.tunnel.engine.reactor.add(fd, this);
   }
 
-  /** Puts bytes of our own in front of what the peer sends; they count neither as received nor against windows. */
+  /**
+   * Puts bytes of our own in front of all that the peer sends, also of what it sent before its answer; they count neither
+   * as received nor against windows. Call it once, before the stream opens.
+   */
   prepend(bytes: Uint8Array): void {
     this.#pending ??= new PendingBytes(this.tunnel.engine.budget);
-    this.#pending.appendAnyway(bytes);
+    this.#pending.prependAnyway(bytes);
     this.#prepended += bytes.length;
   }
 
