@@ -226,3 +226,17 @@ test('F1: concurrency and discoveryAddress from mesh file and PROXY_CONFIG', asy
     await rm(directory, { recursive: true });
   }
 });
+
+test('an address of its own and a forward are for dedicated mode, and must be addresses', () => {
+  const dedicated = { PROXY_MODE: 'dedicated', PROXY_WORKLOAD_INFO: 'shop/web/web', XDS_ADDRESS: '' };
+  const env = { ...dedicated, AMBIT_BIND_ADDRESS: '127.0.0.2', AMBIT_FORWARD: '127.0.0.3:8080' };
+  const { bindAddress, forward } = parseConfig(env, { cores: 2 });
+  assert.deepEqual([bindAddress, forward], ['127.0.0.2', { ip: '127.0.0.3', port: 8080 }]);
+  for (const broken of [
+    { ...env, PROXY_MODE: 'shared' },
+    { ...env, AMBIT_BIND_ADDRESS: 'localhost' },
+    { ...env, AMBIT_FORWARD: '127.0.0.3' },
+  ]) {
+    assert.throws(() => parseConfig(broken, { cores: 2 }), /AMBIT_(BIND_ADDRESS|FORWARD)/);
+  }
+});

@@ -2,6 +2,7 @@
 // start into one frozen object. A mistake is a start-up error that names variable, value and reason; a variable whose
 // feature this version lacks is refused when ignoring it would weaken security, and warned about otherwise.
 import { EnvReader, type Environment, type ValueSource } from './config/env-reader.ts';
+import { type Ip, parseIp, parseSocketAddress, type SocketAddress } from '@ambit/mesh';
 import type { ProxyConfig } from './config/proxy-config.ts';
 import { workerCount } from './config/threads.ts';
 import { checkAmbitNames, checkUnsupported } from './config/unsupported.ts';
@@ -69,6 +70,10 @@ export interface Config {
   readonly memoryBudgetBytes: number;
   /** Who encrypts records after the handshake: our own code or OpenSSL (for comparison). */
   readonly tlsRecords: 'own' | 'openssl';
+  /** The one local address all listeners take, for several dedicated proxies in one network; undefined: every address. */
+  readonly bindAddress: Ip | undefined;
+  /** Where connections go that a client made to the outbound port itself, for machines without redirection. */
+  readonly forward: SocketAddress | undefined;
   /** File or FIFO that gets every connection record as a JSON line; undefined: nowhere. */
   readonly recordsPath: string | undefined;
 
@@ -148,6 +153,8 @@ export function parseConfig(env: Environment, inputs: ConfigInputs): Config {
 
     memoryBudgetBytes: read.bytes('AMBIT_MEMORY_BUDGET', 16 * MIB, 2 ** 40) ?? 256 * MIB,
     tlsRecords: read.choice('AMBIT_TLS_RECORDS', ['own', 'openssl'], 'own'),
+    bindAddress: parseDedicatedOnly(read, proxyMode, 'AMBIT_BIND_ADDRESS', parseIp),
+    forward: parseDedicatedOnly(read, proxyMode, 'AMBIT_FORWARD', parseSocketAddress),
     recordsPath: read.text('AMBIT_RECORDS_PATH') || undefined,
 
     sources: read.sources,
@@ -181,6 +188,21 @@ function parseDedicated(read: EnvReader, mode: Config['proxyMode']): DedicatedWo
     throw read.invalid('PROXY_WORKLOAD_INFO', text ?? '', 'dedicated mode needs namespace/name/service-account');
   }
   return { namespace, name, serviceAccount };
+}
+
+/** A shared proxy is in its pods' networks, where neither an address of its own nor one destination makes sense. */
+function parseDedicatedOnly<T>(
+  read: EnvReader,
+  mode: Config['proxyMode'],
+  name: string,
+  parse: (text: string) => T | undefined,
+): T | undefined {
+  const text = read.text(name) ?? '';
+  if (text === '') return undefined;
+  if (mode !== 'dedicated') throw read.invalid(name, text, 'only dedicated mode has it');
+  const value = parse(text);
+  if (value === undefined) throw read.invalid(name, text, 'not an address');
+  return value;
 }
 
 function parseXdsAddress(read: EnvReader, proxyConfig: ProxyConfig | undefined): string | undefined {

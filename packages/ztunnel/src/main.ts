@@ -142,6 +142,7 @@ class Proxy {
       readiness = await serveReadiness(this.#readiness, {
         port: this.#options.readinessPort ?? READINESS_PORT,
         ipv6: this.#config.ipv6Enabled,
+        address: this.#config.bindAddress,
       });
       stopWatching = await this.#loadMesh();
       await this.#supervisor.start();

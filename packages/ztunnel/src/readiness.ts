@@ -52,7 +52,7 @@ const MAX_HEADER_BYTES = 8192;
 /** @throws the system's error when the port is taken */
 export async function serveReadiness(
   readiness: Readiness,
-  listen: { readonly port: number; readonly ipv6: boolean },
+  listen: { readonly port: number; readonly ipv6: boolean; readonly address?: string | undefined },
 ): Promise<ReadinessServer> {
   const server = createServer(
     { headersTimeout: HEADER_TIMEOUT_MS, maxHeaderSize: MAX_HEADER_BYTES, keepAliveTimeout: 5000 },
@@ -60,7 +60,7 @@ export async function serveReadiness(
   );
   const { promise, resolve, reject } = Promise.withResolvers<void>();
   server.once('error', reject);
-  server.listen({ port: listen.port, host: listen.ipv6 ? '::' : '0.0.0.0' }, resolve);
+  server.listen({ port: listen.port, host: listen.address ?? (listen.ipv6 ? '::' : '0.0.0.0') }, resolve);
   await promise;
   server.removeListener('error', reject);
   // A failed accept (too many open files, say) must not end the process; the next probe tries again.

@@ -3,14 +3,16 @@
 // The main thread decides and remembers; a worker carries out. A worker may be replaced at any time, therefore main
 // can always rebuild a worker's whole state by sending it again.
 import type { MessagePort } from 'node:worker_threads';
-import type { CompiledRouteInput, InboundRoute, OutboundRoute, Policy, Workload } from '@ambit/mesh';
+import type { CompiledRouteInput, InboundRoute, OutboundRoute, Policy, SocketAddress, Workload } from '@ambit/mesh';
 import type { ConnectionRecord, FrozenTunnel, PoolSettings, TunnelSettings } from '@ambit/proxy';
 
 /** The configuration a worker needs, resolved once by the main thread. */
 export interface WorkerSettings {
   readonly network: string;
-  /** Wildcard address of the pod listeners: `::` (dual stack) or `0.0.0.0`. */
+  /** Address of the pod listeners: `::` (dual stack), `0.0.0.0`, or one local address (dedicated mode only). */
   readonly bindAddress: string;
+  /** Destination of connections made to the outbound port itself; undefined: they are refused as a loop. */
+  readonly forward: SocketAddress | undefined;
   readonly ports: { readonly outbound: number; readonly inboundPlaintext: number; readonly inbound: number };
   /** Ports that are the proxy's own and may not be reached through it. */
   readonly illegalPorts: readonly number[];

@@ -40,7 +40,8 @@ export function workerSettings(config: Config, readers: RecordReaders): WorkerSe
   };
   return {
     network: config.network,
-    bindAddress: config.ipv6Enabled ? '::' : '0.0.0.0',
+    bindAddress: config.bindAddress ?? (config.ipv6Enabled ? '::' : '0.0.0.0'),
+    forward: config.forward,
     ports: PROXY_PORTS,
     illegalPorts: ILLEGAL_PORTS,
     packetMark: config.packetMark ?? 0,

@@ -6,8 +6,10 @@ import type { Environment } from './env-reader.ts';
 
 /** Every variable of ours that the node proxy reads. */
 const OWN_NAMES = [
+  'AMBIT_BIND_ADDRESS',
   'AMBIT_DEV_CA_CERT',
   'AMBIT_DEV_CA_KEY',
+  'AMBIT_FORWARD',
   'AMBIT_MEMORY_BUDGET',
   'AMBIT_RECORDS_PATH',
   'AMBIT_TLS_RECORDS',

@@ -90,8 +90,9 @@ export class OutboundConnection implements LiveConnection, PoolWaiter, StreamOwn
 
   /** Takes over a connection that the redirection brought to the outbound listener. */
   static accept(pod: PodProxy, client: Fd): void {
-    pod.sockets.tune(client);
-    const destination = asMeshAddress(originalDestination(client) ?? localAddress(client));
+    const { forward, ports } = pod.deps.settings;
+    const reached = asMeshAddress(originalDestination(client) ?? localAddress(client));
+    const destination = forward !== undefined && reached.port === ports.outbound ? forward : reached;
     const facts: ConnectionFacts = {
       id: pod.deps.nextId(),
       pod: pod.info.uid,
