@@ -4,7 +4,7 @@
 // Life: shaking hands -> serving -> draining -> closed. It fails closed: a peer without an acceptable identity is cut
 // with a TLS alert before it may speak HTTP/2.
 import { parseSpiffeId, type ReasonCode, type SocketAddress, type SpiffeId } from '@ambit/mesh';
-import { type Fd, localAddress, peerAddress, setNoDelay } from '@ambit/native';
+import { type Fd, localAddress, peerAddress } from '@ambit/native';
 import {
   type FrozenTunnel,
   type HandshakeOwner,
@@ -54,7 +54,6 @@ export class InboundTunnel implements HandshakeOwner, TunnelEvents {
   }
 
   static accept(pod: PodProxy, fd: Fd): void {
-    setNoDelay(fd);
     const tunnel = new InboundTunnel(pod, asMeshAddress(peerAddress(fd)), asMeshAddress(localAddress(fd)));
     pod.trackTunnel(tunnel);
     if (pod.hasIdentity) tunnel.#shake(fd);

@@ -58,7 +58,6 @@ export class PassthroughConnection implements LiveConnection, SpliceOwner {
   }
 
   static accept(pod: PodProxy, client: Fd): void {
-    pod.sockets.tune(client);
     const connection = new PassthroughConnection(pod, client);
     if (pod.workload !== undefined) connection.#decide();
     else pod.awaitWorkload(() => connection.#decide());

@@ -100,7 +100,8 @@ export class PodProxy {
     ];
     try {
       for (const [port, onAccepted] of kinds) {
-        const listener = this.sockets.listen(port);
+        const keeps = port === settings.ports.inbound ? 'no keepalive' : 'keepalive';
+        const listener = this.sockets.listen(port, keeps);
         this.isTransparent = listener.transparent;
         this.#listeners.push(new ConnectionListener(engine, listener.fd, onAccepted, onNoFds));
       }

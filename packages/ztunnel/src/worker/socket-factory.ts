@@ -29,10 +29,13 @@ export class SocketFactory {
     this.#netns = netnsFd === undefined ? undefined : NetNs.fromFd(duplicateNumber(netnsFd));
   }
 
-  /** @throws SysError when the port is taken or the namespace cannot be entered */
-  listen(port: number): Listener {
+  /**
+   * A listener whose accepted sockets have the options of proxied connections; tunnels keep alive by PING instead.
+   * @throws SysError when the port is taken or the namespace cannot be entered
+   */
+  listen(port: number, keeps: 'keepalive' | 'no keepalive'): Listener {
     const { bindAddress, backlog, reusePort, transparent, packetMark, markListeners } = this.#settings;
-    return this.#inside(() =>
+    const listener = this.#inside(() =>
       listenTcp({
         address: bindAddress,
         port,
@@ -42,13 +45,18 @@ export class SocketFactory {
         mark: markListeners ? packetMark : 0,
       }),
     );
+    // Accepted sockets inherit these from their listener: five calls once, instead of for every connection.
+    setNoDelay(listener.fd);
+    if (keeps === 'keepalive') this.#keepAlive(listener.fd);
+    return listener;
   }
 
   /** A nonblocking socket ready to connect. @throws SysError (EMFILE among others) */
   open(family: 'ipv4' | 'ipv6'): Fd {
     const fd = this.#inside(() => openTcp(family));
     if (this.#settings.packetMark !== 0) setMark(fd, this.#settings.packetMark);
-    this.tune(fd);
+    setNoDelay(fd);
+    this.#keepAlive(fd);
     return fd;
   }
 
@@ -60,15 +68,13 @@ export class SocketFactory {
     return fd;
   }
 
-  /** The options of accepted and dialled sockets that carry user bytes. */
-  tune(fd: Fd): void {
-    setNoDelay(fd);
-    if (this.#settings.keepAlive !== undefined) setKeepAlive(fd, this.#settings.keepAlive);
-    if (this.#settings.userTimeoutMs !== undefined) setUserTimeout(fd, this.#settings.userTimeoutMs);
-  }
-
   close(): void {
     this.#netns?.close();
+  }
+
+  #keepAlive(fd: Fd): void {
+    if (this.#settings.keepAlive !== undefined) setKeepAlive(fd, this.#settings.keepAlive);
+    if (this.#settings.userTimeoutMs !== undefined) setUserTimeout(fd, this.#settings.userTimeoutMs);
   }
 
   #inside<T>(make: () => T): T {
