@@ -27,6 +27,7 @@ program
   .addOption(
     new Option('--store <kind>', 'what runs as shop/db; default: redis if installed').choices(['redis', 'own']),
   )
+  .option('--loopback', 'two proxies on loopback instead, as where namespaces are not allowed')
   .option('--debug', 'show stack traces')
   .addOption(new Option('--break-encryption').hideHelp())
   .addHelpText(

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { text } from 'node:stream/consumers';
@@ -22,6 +23,7 @@ interface EdgeDocument {
 
 interface DemoDocument {
   readonly clean: boolean;
+  readonly mode: string;
   readonly store: string;
   readonly firstRowSeconds: number;
   readonly findings: readonly { readonly code: string }[];
@@ -114,6 +116,44 @@ describe('ambit demo', { skip: sandboxSkip(), timeout: 4 * LIMIT_MS }, () => {
       if (signal === 'SIGINT') assert.equal(child.exitCode, 0);
     });
   }
+
+  test('without network namespaces there are two proxies on loopback, it says so, and nothing stays', async () => {
+    // The kernel refuses namespaces in earnest here, as an ordinary container does.
+    const forbid = 'echo 0 > /proc/sys/user/max_net_namespaces; exec "$@"';
+    const command = [process.execPath, MAIN, 'demo', '--for', '2s', '-o', 'json'];
+    const child = spawn('unshare', ['--user', '--map-root-user', 'sh', '-c', forbid, 'sh', ...command]);
+    const [stdout, stderr] = await Promise.all([text(child.stdout), text(child.stderr), once(child, 'close')]);
+    assert.match(stderr, /^note: no network namespaces, so two proxies on loopback/m);
+    assert.equal(child.exitCode, 0, stderr);
+    const result = JSON.parse(stdout) as DemoDocument;
+    assert.deepEqual([result.mode, result.proof, result.edges.length], ['loopback', null, 1]);
+    const edge = edgeOf(result, 'shop/web', 'shop/cart');
+    assert.deepEqual(facts(edge, ['encrypted', 'sourceIdentity', 'destinationIdentity']), [
+      true,
+      id('web'),
+      id('cart'),
+    ]);
+  });
+
+  test('SIGKILL on loopback ends proxies and programs, and there is no file to be left', async () => {
+    const files = readdirSync(tmpdir()).filter(name => name.startsWith('ambit-'));
+    const child = start('--loopback');
+    child.stderr.resume();
+    await traffic(child);
+    const started = livingUnder(child).map(({ pid }) => pid);
+    assert.ok(started.length >= 5, 'two proxies and two programs are there');
+    assert.deepEqual(
+      readdirSync(tmpdir()).filter(name => name.startsWith('ambit-')),
+      files,
+    );
+    const exit = once(child, 'exit');
+    child.kill('SIGKILL');
+    await exit;
+    const deadline = performance.now() + GONE_MS;
+    const left = (): string[] => started.filter(pid => netnsOf(pid) !== '');
+    while (left().length > 0 && performance.now() < deadline) await delay(20);
+    assert.deepEqual(left(), []);
+  });
 
   test('wrong usage is status 2 with a next step', async () => {
     for (const args of [['--for', 'soon'], ['-o', 'yaml'], ['-o', 'json'], ['--no-such']]) {

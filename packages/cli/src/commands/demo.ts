@@ -1,7 +1,14 @@
 // `ambit demo`: enters a sandbox with the same command, and runs the demo inside. Wiring only.
 import { join } from 'node:path';
-import { describeTestbedError, enterSandbox, insideSandbox, sandboxAbility, TestbedError } from '@ambit/testbed';
-import { runDemo, type StoreKind } from '@ambit/testbed/demo';
+import {
+  describeTestbedError,
+  enterSandbox,
+  insideSandbox,
+  type SandboxAbility,
+  sandboxAbility,
+  TestbedError,
+} from '@ambit/testbed';
+import { type DemoMode, runDemo, type StoreKind } from '@ambit/testbed/demo';
 import { generateDevRoot } from '@ambit/ztunnel';
 
 /** As commander gives them. */
@@ -9,6 +16,7 @@ export interface DemoFlags {
   readonly for?: string;
   readonly output: string;
   readonly store?: StoreKind;
+  readonly loopback?: boolean;
   readonly debug?: boolean;
   readonly breakEncryption?: boolean;
 }
@@ -28,19 +36,26 @@ export async function demo(flags: DemoFlags): Promise<number> {
   if (flags.output === 'json' && forMs === undefined) {
     return usage('-o json prints one document at the end, so it needs an end', 'add --for 15s');
   }
-  try {
-    const mode = process.env[MODE_VARIABLE];
-    if (mode === undefined || !insideSandbox()) return await enter();
-    return await runDemo({
+  const output = flags.output;
+  const run = async (mode: DemoMode): Promise<number> =>
+    runDemo({
       ztunnelCommand: [process.execPath, MAIN, 'ztunnel'],
       devRoot: await generateDevRoot({ days: 2 }),
       forMs,
-      output: flags.output,
+      output,
       mode,
       version: VERSION,
       store: flags.store,
       breakEncryption: flags.breakEncryption === true,
     });
+  try {
+    const mode = process.env[MODE_VARIABLE];
+    if (isSandboxMode(mode) && insideSandbox()) return await run(mode);
+    const ability: SandboxAbility = flags.loopback === true ? { kind: 'none', reason: 'as asked' } : sandboxAbility();
+    if (ability.kind !== 'none') return await enter(ability);
+    const text = `no network namespaces, so two proxies on loopback instead of two nodes: ${ability.reason}`;
+    process.stderr.write(`note: ${text}\n`);
+    return await run('loopback');
   } catch (error) {
     if (!(error instanceof TestbedError) || flags.debug === true) throw error;
     process.stderr.write(`error: ${describeTestbedError(error)}\n`);
@@ -48,10 +63,13 @@ export async function demo(flags: DemoFlags): Promise<number> {
   }
 }
 
-async function enter(): Promise<number> {
-  const ability = sandboxAbility();
+async function enter(ability: SandboxAbility): Promise<number> {
   const env = { ...process.env, [MODE_VARIABLE]: ability.kind };
   return enterSandbox([process.execPath, ...process.execArgv, MAIN, ...process.argv.slice(2)], { ability, env });
+}
+
+function isSandboxMode(text: string | undefined): text is DemoMode {
+  return text === 'root' || text === 'userns';
 }
 
 const UNITS: Readonly<Record<string, number>> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000 };

@@ -7,6 +7,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { Testbed } from '../bed.ts';
 import { SANDBOX_DIR } from '../sandbox.ts';
 import { EdgeBook } from './edges.ts';
+import { Loopback } from './loopback.ts';
 import { droppedIn, readRecord } from './record.ts';
 import { RecordFeed } from './record-feed.ts';
 import { Screen } from './screen.ts';
@@ -16,6 +17,8 @@ import { paint, renderDemo } from './table.ts';
 import { type DemoState, type Expected, findings, makeRows, toDocument } from './verdict.ts';
 import { WireWatch } from './wire-watch.ts';
 
+export type DemoMode = 'root' | 'userns' | 'loopback';
+
 export interface DemoOptions {
   /** Program and arguments of the node proxy. */
   readonly ztunnelCommand: readonly string[];
@@ -24,8 +27,8 @@ export interface DemoOptions {
   /** Counted from the first row; undefined: until somebody quits. */
   readonly forMs: number | undefined;
   readonly output: 'table' | 'json';
-  /** What is around this process, for the document: `root` or `userns`. */
-  readonly mode: string;
+  /** What is around this process: a sandbox made as root or by a user namespace, or nothing. */
+  readonly mode: DemoMode;
   readonly version: string;
   /** What runs as shop/db; undefined: Redis where Debian's is installed, else a store of our own. */
   readonly store: StoreKind | undefined;
@@ -39,6 +42,8 @@ const EXPECTED: readonly Expected[] = [
   { source: 'shop/stranger', destination: 'shop/cart', want: 'denied' },
   { source: 'plain/outside', destination: 'shop/web', want: 'plaintext' },
 ];
+/** Without networks of their own there are two proxies and one edge. */
+const EXPECTED_ON_LOOPBACK = EXPECTED.slice(0, 1);
 const TUNNEL_PORT = 15_008;
 const NODES = ['n1', 'n2'] as const;
 const DRAW_MS = 1_000;
@@ -60,10 +65,15 @@ export async function runDemo(options: DemoOptions): Promise<number> {
   }
 }
 
+function newToken(): string {
+  return `order-${randomBytes(9).toString('hex')}`;
+}
+
 class Demo {
   readonly #options: DemoOptions;
   readonly #screen: Screen;
   readonly #stop: AbortSignal;
+  readonly #expected: readonly Expected[];
   readonly #startedAt = new Date();
   readonly #start = performance.now();
   readonly #book = new EdgeBook();
@@ -78,13 +88,14 @@ class Demo {
     this.#options = options;
     this.#screen = screen;
     this.#stop = stop;
+    this.#expected = options.mode === 'loopback' ? EXPECTED_ON_LOOPBACK : EXPECTED;
   }
 
   async run(quit: () => void): Promise<number> {
     const screen = this.#screen;
     screen.line(
       paint(
-        `Ambit ${this.#options.version} · two nodes on this machine (${this.#options.mode})`,
+        `Ambit ${this.#options.version} · ${this.#options.mode === 'loopback' ? 'two proxies on loopback' : `two nodes on this machine (${this.#options.mode})`}`,
         'plain',
         screen.style,
       ),
@@ -107,7 +118,28 @@ class Demo {
   }
 
   /** Undefined when it was told to stop meanwhile. */
-  async #build(): Promise<Shop | undefined> {
+  async #build(): Promise<Shop | Loopback | undefined> {
+    return this.#options.mode === 'loopback' ? this.#buildOnLoopback() : this.#buildOnNodes();
+  }
+
+  async #buildOnLoopback(): Promise<Loopback | undefined> {
+    const screen = this.#screen;
+    screen.doing('starting two proxies on loopback');
+    const loopback = new Loopback({
+      ztunnelCommand: this.#options.ztunnelCommand,
+      devRoot: this.#options.devRoot,
+      token: newToken(),
+      onRecordLine: line => this.#takeRecord(line),
+      onReport: (from, to, report) => this.#statistics(from, to).add(report, performance.now()),
+      stop: this.#stop,
+    });
+    this.#closers.use(loopback);
+    await loopback.open();
+    screen.done('proxies at 127.0.0.2:15001 and 127.0.0.3:15008');
+    return this.#stop.aborted ? undefined : loopback;
+  }
+
+  async #buildOnNodes(): Promise<Shop | undefined> {
     const screen = this.#screen;
     screen.doing('making two nodes');
     const devCa = { certPath: join(SANDBOX_DIR, 'demo-root.pem'), keyPath: join(SANDBOX_DIR, 'demo-root.key') };
@@ -119,7 +151,7 @@ class Demo {
     if (this.#stop.aborted) return undefined;
 
     screen.doing('making pods');
-    const token = `order-${randomBytes(9).toString('hex')}`;
+    const token = newToken();
     const shop = await Shop.build(bed, {
       token,
       store: this.#options.store,
@@ -192,7 +224,8 @@ class Demo {
     screen.doing('waiting for the first connections');
     await this.#firstRows();
     this.#firstRowSeconds = Math.round(performance.now() - this.#start) / 1000;
-    screen.done(`traffic: web → cart → db (${this.#store === 'redis' ? 'Redis' : 'a store of our own'})`);
+    if (this.#options.mode === 'loopback') screen.done('traffic: web → cart');
+    else screen.done(`traffic: web → cart → db (${this.#store === 'redis' ? 'Redis' : 'a store of our own'})`);
     if (screen.isLive) screen.line('');
     screen.onKey(key => (key === 'quit' ? quit() : void this.#writeJson()));
     const end = this.#options.forMs === undefined ? Infinity : performance.now() + this.#options.forMs;
@@ -210,7 +243,7 @@ class Demo {
     const deadline = performance.now() + FIRST_ROW_TIMEOUT_MS;
     while (!this.#stop.aborted && performance.now() < deadline) {
       const edges = this.#book.edges();
-      const seen = EXPECTED.filter(({ source, destination }) =>
+      const seen = this.#expected.filter(({ source, destination }) =>
         edges.some(
           edge =>
             edge.source === source &&
@@ -218,7 +251,7 @@ class Demo {
             edge.encryptedConnections + edge.plaintextConnections + edge.denied > 0,
         ),
       );
-      if (seen.length === EXPECTED.length) return;
+      if (seen.length === this.#expected.length) return;
       await this.#pause(100);
     }
   }
@@ -230,7 +263,7 @@ class Demo {
   async #state(): Promise<DemoState> {
     const now = performance.now();
     const callsOf = (source: string, destination: string) => this.#calls.get(`${source} ${destination}`)?.summary(now);
-    const rows = makeRows(this.#book.edges(), EXPECTED, callsOf);
+    const rows = makeRows(this.#book.edges(), this.#expected, callsOf);
     return { rows, wire: await this.#wire?.read(), droppedRecords: this.#dropped };
   }
 

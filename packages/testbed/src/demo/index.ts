@@ -1,3 +1,3 @@
 // The demo's own entry, apart from the package's: whoever only wants a bed does not load it.
-export { type DemoOptions, runDemo } from './demo.ts';
+export { type DemoMode, type DemoOptions, runDemo } from './demo.ts';
 export type { StoreKind } from './shop.ts';

@@ -4,12 +4,11 @@ import type { ChildProcess } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
 import { createMatch } from '@ambit/mesh';
 import type { Testbed } from '../bed.ts';
-import { TestbedError } from '../errors.ts';
+import type { TestbedError } from '../errors.ts';
 import type { Pod } from '../pod.ts';
-import type { CallReport } from './statistics.ts';
+import { type OnReport, watchProgram } from './program.ts';
 
 export type StoreKind = 'redis' | 'own';
 
@@ -21,7 +20,7 @@ export interface ShopOptions {
   /** Undefined: Redis where Debian's is installed, else our own. */
   readonly store: StoreKind | undefined;
   /** Called with each report of a program: from and to as `namespace/name`. */
-  readonly onReport: (from: string, to: string, report: CallReport) => void;
+  readonly onReport: OnReport;
 }
 
 const APPS = join(import.meta.dirname, 'apps');
@@ -121,18 +120,7 @@ export class Shop {
 
   #watch(pod: Pod, child: ChildProcess): void {
     const from = `${pod.namespace}/${pod.name}`;
-    let said = '';
-    child.stderr?.on('data', (text: Buffer) => (said = (said + text.toString()).slice(-2000)));
-    if (child.stdout !== null) {
-      createInterface({ input: child.stdout }).on('line', line => {
-        const report = readReport(line);
-        if (report !== undefined) this.#options.onReport(from, report.to, report);
-      });
-    }
-    child.once('exit', (code, signal) => {
-      const message = `the program in pod ${from} ended with ${signal ?? `status ${code}`}`;
-      this.#failure?.(new TestbedError('testbed.command_failed', message, { next: `it said: ${said.trim() || '–'}` }));
-    });
+    watchProgram(child, from, this.#options.onReport, error => this.#failure?.(error));
   }
 }
 
@@ -140,10 +128,4 @@ interface Parts {
   readonly pods: Readonly<Record<'web' | 'cart' | 'db' | 'stranger', Pod>>;
   readonly vips: Readonly<Record<'web' | 'cart' | 'db', string>>;
   readonly outside: Pod;
-}
-
-/** A line of a program of ours; Redis prints other things. */
-function readReport(line: string): (CallReport & { readonly to: string }) | undefined {
-  if (!line.startsWith('{"to":')) return undefined;
-  return JSON.parse(line) as CallReport & { readonly to: string };
 }

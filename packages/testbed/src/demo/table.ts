@@ -26,6 +26,7 @@ interface Column {
 }
 
 const UNKNOWN = '–';
+const NO_CAPTURE = 'No look at the wire here: that needs network namespaces.';
 const GAP = 2;
 const CODES: Record<Tone, string> = { good: '32', warning: '33', bad: '31', dim: '2', plain: '' };
 
@@ -95,7 +96,7 @@ function renderIdentities(rows: readonly DemoRow[], style: TableStyle): string[]
 }
 
 function renderProof({ wire }: DemoState, style: TableStyle): string[] {
-  if (wire === undefined) return [];
+  if (wire === undefined) return [paint(clip(NO_CAPTURE, style.width), 'warning', style)];
   const { betweenNodes, control } = wire;
   const isClean = betweenNodes.readable === 0 && betweenNodes.packets > 0;
   const lost = betweenNodes.unjudged > 0 ? `, ${group(betweenNodes.unjudged)} not followed` : '';
