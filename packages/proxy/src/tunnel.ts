@@ -7,7 +7,6 @@
 //   open --GOAWAY sent or received--> draining --last stream gone, output sent--> closed
 //   open or draining --any fault--> closed; what was said last (GOAWAY, alert) still reaches the peer (lingering-close).
 // Memory: at most one partial record and one header block, plus what streams hold under the memory budget.
-import { STATUS_CODES } from 'node:http';
 import {
   Alert,
   AlertLevel,
@@ -118,9 +117,25 @@ const block = Buffer.allocUnsafe(MAX_BLOCK_BYTES);
 const requestRules = new RequestRules();
 const responseRules = new ResponseRules();
 
+/**
+ * Phrases of the statuses that a mesh proxy answers with. Not `STATUS_CODES` of node:http: importing that module loads all
+ * of Node's fetch as well, 14 MB in every worker.
+ */
+const PHRASES: ReadonlyMap<number, string> = new Map([
+  [400, 'Bad Request'],
+  [401, 'Unauthorized'],
+  [403, 'Forbidden'],
+  [404, 'Not Found'],
+  [431, 'Request Header Fields Too Large'],
+  [500, 'Internal Server Error'],
+  [502, 'Bad Gateway'],
+  [503, 'Service Unavailable'],
+  [504, 'Gateway Timeout'],
+]);
+
 /** Status and phrase as upstream's log has them. */
 function statusText(status: number): string {
-  const phrase = STATUS_CODES[status];
+  const phrase = PHRASES.get(status);
   return phrase === undefined ? String(status) : `${status} ${phrase}`;
 }
 
