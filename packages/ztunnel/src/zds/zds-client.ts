@@ -35,6 +35,8 @@ interface Netns extends NetnsHandle {
 const CONNECT_FIRST_MS = 20;
 const RECONNECT_FIRST_MS = 5;
 const MAX_DELAY_MS = 15_000;
+/** How long the answer to a `del` waits for connections to be reset. */
+const STOP_PATIENCE_MS = 1000;
 
 type EndReason = DisconnectReason | 'end_of_stream' | 'io';
 
@@ -177,7 +179,7 @@ export class ZdsClient {
           reason = (await this.#carryOut(await this.#start(effect), socket)) ?? reason;
           break;
         case 'stop':
-          this.#stop(effect.uid);
+          await this.#stop(effect.uid);
           break;
         case 'release':
           effect.netns.fd.close();
@@ -225,18 +227,26 @@ export class ZdsClient {
     return this.#machine.onStarted(uid, error);
   }
 
-  /** The agent is not kept waiting for the last connection: the namespace is released when that has ended. */
-  #stop(uid: string): void {
+  /**
+   * The pod's network may go as soon as the agent has its answer, and with it the resets that tell peers that their
+   * connections are over. So the answer waits for the workers, but not for one that hangs; the namespace is released when
+   * the last connection has ended.
+   */
+  async #stop(uid: string): Promise<void> {
     const netns = this.#serving.get(uid);
     this.#serving.delete(uid);
     const release = (): void => netns?.fd.close();
-    this.#deps.closePod(uid).then(release, (error: unknown) => {
+    const closed = this.#deps.closePod(uid).then(release, (error: unknown) => {
       release();
       this.#deps.log.error('Closing a pod failed', [
         ['uid', uid],
         ['error', errorText(error)],
       ]);
     });
+    const patience = Promise.withResolvers<void>();
+    const cancel = this.#deps.clock.after(STOP_PATIENCE_MS, patience.resolve);
+    await Promise.race([closed, patience.promise]);
+    cancel();
   }
 
   #scheduleRetries(): Cancel {
