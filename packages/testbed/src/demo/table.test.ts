@@ -131,6 +131,7 @@ for (const [what, broken, code] of [
   ['a denial that did not happen', state([outside, web, { ...stranger, denied: 0 }]), 'demo.not_denied'],
   ['somebody who should not talk', state([...GOOD, edge('web', 'db', { plaintextConnections: 1 })]), 'demo.unexpected'],
   ['a readable packet', state(GOOD, { readable: 1 }), 'demo.wire_readable'],
+  ['a capture that missed much', state(GOOD, { unjudged: 400 }), 'demo.no_proof'],
   ['no packet at all', state(GOOD, { packets: 0 }), 'demo.no_proof'],
 ] as const) {
   test(`${what} is a finding`, () => {

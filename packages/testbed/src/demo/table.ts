@@ -76,7 +76,9 @@ export function renderDemo(state: DemoState, style: TableStyle): string[] {
     '',
     ...renderIdentities(state.rows, style),
     ...renderProof(state, style),
-    ...findings(state).map(({ text, code }) => paint(clip(`finding: ${text}  [${code}]`, style.width), 'bad', style)),
+    ...findings(state).map(({ text, code }) =>
+      paint(`${clip(`finding: ${text}`, style.width - code.length - 4)}  [${code}]`, 'bad', style),
+    ),
   ];
 }
 

@@ -32,6 +32,9 @@ export interface DemoState {
   readonly droppedRecords: number;
 }
 
+/** Share of packets that may be left unjudged because the kernel dropped frames of the capture. */
+const MAX_UNJUDGED = 0.01;
+
 const NO_EDGE: Omit<Edge, 'source' | 'destination'> = {
   sourceIdentity: undefined,
   destinationIdentity: undefined,
@@ -107,6 +110,10 @@ function wireFindings({ betweenNodes, control }: WireState): Finding[] {
   }
   if (betweenNodes.packets === 0) {
     found.push({ code: 'demo.no_proof', text: 'no packet between the nodes was captured' });
+  }
+  if (betweenNodes.unjudged > betweenNodes.packets * MAX_UNJUDGED) {
+    const text = `the capture missed too much: ${betweenNodes.unjudged} packets could not be followed`;
+    found.push({ code: 'demo.no_proof', text });
   }
   if (control.markers === 0) {
     const text = 'the capture found no plaintext where plaintext runs, so it proves nothing';
