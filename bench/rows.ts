@@ -1,4 +1,4 @@
-// The rows: which load goes through a stage, and which figures come out. Every request row warms up first; CPU is that of
+// The rows: which load goes through a stage, and which figures come out. Every row of requests or handshakes warms up first; CPU is that of
 // the proxies around the measured part only.
 import { setTimeout as delay } from 'node:timers/promises';
 import { bulk, handshakes, IdleConnections, requests } from './load.ts';
@@ -93,8 +93,10 @@ async function besideRow({ stage, options }: RowContext): Promise<Figures> {
 async function handshakeRow({ stage, options }: RowContext): Promise<Figures> {
   const { handshakePort: port, serverProxy, generatorCertificates: certificates } = stage;
   if (port === undefined || serverProxy === undefined || certificates === undefined) return {};
+  const target = { port, certificates };
+  await handshakes(stage.outsider, stage.server.ip4, { ...target, seconds: WARM_UP_SECONDS });
   const before = cpuSeconds([serverProxy]);
-  const load = await handshakes(stage.outsider, stage.server.ip4, { port, seconds: options.seconds, certificates });
+  const load = await handshakes(stage.outsider, stage.server.ip4, { ...target, seconds: options.seconds });
   const cpu = cpuSeconds([serverProxy]) - before;
   if (load.failed > load.done * MAX_FAILED_SHARE) {
     throw new Error(`${load.failed} handshakes failed, ${load.done} did not: ${load.lastError}`);

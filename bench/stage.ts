@@ -20,6 +20,8 @@ export interface Stage extends AsyncDisposable {
   readonly handshakePort: number | undefined;
   /** Directory of a client certificate that it accepts; undefined when there is none. */
   readonly generatorCertificates: string | undefined;
+  /** Last words of the mesh proxies; empty for the others. */
+  readonly lastWords: () => string;
 }
 
 export interface StageOptions {
@@ -33,6 +35,7 @@ export interface StageOptions {
 const HBONE_PORT = 15008;
 const ANSWER_TIMEOUT_MS = 20_000;
 const PROBE_PERIOD_MS = 100;
+const LAST_LINES = 5;
 const CLI = join(import.meta.dirname, '..', 'packages', 'cli', 'src', 'main.ts');
 
 /** @throws Error when something does not come up; nothing is left then */
@@ -58,6 +61,7 @@ export async function setStage(candidate: CandidateName, options: StageOptions):
     outsider,
     proxies: proxies === undefined ? [] : [proxies.client, proxies.server],
     serverProxy: proxies?.server,
+    lastWords: proxies?.lastWords ?? (() => ''),
     handshakePort: candidate === 'direct' ? undefined : isMesh ? HBONE_PORT : CHAIN_HANDSHAKE_PORT,
     generatorCertificates: options.certificates.generator[candidate === 'rust' ? 'peer' : 'own'],
   };
@@ -68,6 +72,7 @@ export async function setStage(candidate: CandidateName, options: StageOptions):
 interface ProxyPids {
   readonly client: number;
   readonly server: number;
+  readonly lastWords?: () => string;
 }
 
 async function startProxies(
@@ -104,12 +109,14 @@ async function startZtunnels(
   command: readonly string[],
   env: Record<string, string>,
 ): Promise<ProxyPids> {
-  const start = async (node: string) => {
-    const ztunnel = await bed.startZtunnel(node, { command, env });
-    return ztunnel.process.pid ?? 0; // it is ready, so it has one
-  };
+  const start = async (node: string) => bed.startZtunnel(node, { command, env });
   const [server, client] = await Promise.all([start('n2'), start('n1')]);
-  return { server, client };
+  return {
+    // They are ready, so they have process ids.
+    server: server.process.pid ?? 0,
+    client: client.process.pid ?? 0,
+    lastWords: () => [client, server].flatMap(one => one.log().split('\n').slice(-LAST_LINES)).join('\n'),
+  };
 }
 
 /** Ready is not yet serving: the first certificates may still be on their way. @throws Error at the deadline */
