@@ -107,8 +107,7 @@ async function handshakeRow({ stage, options }: RowContext): Promise<Figures> {
 /** For a stage that has carried nothing yet. */
 async function memoryRow({ stage, options }: RowContext): Promise<Figures> {
   if (stage.proxies.length === 0) return {};
-  await delay(2_000); // what helps at the start (our certificate helper) has ended by then, or counts
-  const fresh = residentKib(stage.proxies);
+  const fresh = await settledKib(stage.proxies);
   const idle = await IdleConnections.open(stage.client, stage.server.ip4, options.idleConnections, 60_000);
   await delay(2_000);
   const open = residentKib(stage.proxies);
@@ -120,6 +119,19 @@ async function memoryRow({ stage, options }: RowContext): Promise<Figures> {
     memoryIdle: ((open - fresh) * 1.024) / idle.count,
     memoryAfter: residentKib(stage.proxies) / fresh,
   };
+}
+
+/** Memory once it stays the same for longer than helpers of the start live (our certificate helper: 2 s); at most 20 s. */
+async function settledKib(proxies: readonly number[]): Promise<number> {
+  let last = residentKib(proxies);
+  let calmSeconds = 0;
+  for (let seconds = 0; seconds < 20 && calmSeconds < 5; seconds++) {
+    await delay(1_000);
+    const now = residentKib(proxies);
+    calmSeconds = Math.abs(now - last) < last * 0.01 ? calmSeconds + 1 : 0;
+    last = now;
+  }
+  return last;
 }
 
 /** `direct` has no proxies: a cost of 0 would only make ratios look odd. */
