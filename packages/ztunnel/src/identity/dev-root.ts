@@ -39,6 +39,7 @@ export interface DevLeaf {
 /** Clocks of two nodes may differ; a certificate that is valid a little before it was made hides that. */
 const BACKDATE_MS = 2 * 60_000;
 const DAY_MS = 86_400_000;
+const RSA = { name: 'RSASSA-PKCS1-v1_5', hash: 'SHA-256' };
 
 /** A new P-256 root, valid for `days`. */
 export async function generateDevRoot(
@@ -77,12 +78,13 @@ export async function signDevLeaf(root: DevRoot, request: DevLeafRequest): Promi
   const notAfter = Math.min(Math.floor((request.nowMs + request.lifetimeMs) / 1000) * 1000, rootEnd);
   const certificate = await x509.X509CertificateGenerator.create({
     subject: '',
-    issuer: issuer.subject,
+    // Not its text: verifiers compare the encoded names, and the same text has several encodings.
+    issuer: issuer.subjectName,
     serialNumber: randomSerial(),
     notBefore: new Date(notBefore),
     notAfter: new Date(notAfter),
-    signingAlgorithm: { name: 'ECDSA', hash: 'SHA-256' },
     publicKey: toVerifyingKey(publicKey),
+    signingAlgorithm: rootKey.algorithm.name === RSA.name ? RSA : { name: 'ECDSA', hash: 'SHA-256' },
     signingKey: rootKey,
     extensions: [
       new x509.BasicConstraintsExtension(false, undefined, true),
@@ -107,14 +109,18 @@ function checkRoot(root: DevRoot, nowMs: number): { rootKey: webcrypto.CryptoKey
   }
   if (!certificate.ca) throw refusal('the development root is not a CA certificate');
   if (!certificate.checkPrivateKey(key)) throw refusal('the development root and its key do not belong together');
-  if (key.asymmetricKeyDetails?.namedCurve !== 'prime256v1') throw refusal('the development root needs a P-256 key');
+  // Roots that come with other tools (Istio's test CA among them) have RSA keys.
+  if (key.asymmetricKeyType !== 'rsa' && key.asymmetricKeyDetails?.namedCurve !== 'prime256v1') {
+    throw refusal('the development root needs a P-256 or RSA key');
+  }
   if (certificate.validToDate.getTime() <= nowMs)
     throw refusal(`the development root expired on ${certificate.validTo}`);
   return { rootKey: toSigningKey(key), rootCertificate: certificate };
 }
 
 function toSigningKey(key: KeyObject): webcrypto.CryptoKey {
-  return key.toCryptoKey({ name: 'ECDSA', namedCurve: 'P-256' }, false, ['sign']);
+  const algorithm = key.asymmetricKeyType === 'rsa' ? RSA : { name: 'ECDSA', namedCurve: 'P-256' };
+  return key.toCryptoKey(algorithm, false, ['sign']);
 }
 
 function toVerifyingKey(key: KeyObject): webcrypto.CryptoKey {
