@@ -33,7 +33,7 @@ test('an empty environment gives the upstream defaults', () => {
   assert.equal(config.inpodUds, '/var/run/ztunnel/ztunnel.sock');
   assert.equal(config.poolMaxStreamsPerConnection, 100);
   assert.equal(config.poolUnusedReleaseMs, 300_000);
-  assert.equal(config.streamWindowBytes, 4_194_304);
+  assert.equal(config.streamWindowBytes, 524_288);
   assert.equal(config.connectionWindowBytes, 16_777_216);
   assert.equal(config.frameBytes, 1_048_576);
   assert.equal(config.keepaliveTimeMs, 180_000);

@@ -92,6 +92,7 @@ const MAX_FRAME = (1 << 24) - 1;
 /** Istio's mark for packets that the proxy sent, 0x539; in-pod rules let them pass. */
 const SHARED_MARK = 1337;
 const DAY_MS = 86_400_000;
+const KIB = 1024;
 const MIB = 1 << 20;
 
 /** What the machine and the optional proxy configuration add to the environment. */
@@ -133,7 +134,9 @@ export function parseConfig(env: Environment, inputs: ConfigInputs): Config {
     ipv6Enabled: read.flagOr('IPV6_ENABLED', true),
     poolMaxStreamsPerConnection: Math.max(1, read.integerOr('POOL_MAX_STREAMS_PER_CONNECTION', U16, 100)),
     poolUnusedReleaseMs: read.durationMsOr('POOL_UNUSED_RELEASE_TIMEOUT', 300_000),
-    streamWindowBytes: read.integerOr('HTTP2_STREAM_WINDOW_SIZE', MAX_WINDOW, 4 * MIB),
+    // Upstream's 4 MiB let one bulk stream fill the queues that requests beside it wait in: with 512 KiB there were twice as
+    // many of them, at the same bulk rate (bench row `beside`). Long fat links want more.
+    streamWindowBytes: read.integerOr('HTTP2_STREAM_WINDOW_SIZE', MAX_WINDOW, 512 * KIB),
     connectionWindowBytes: read.integerOr('HTTP2_CONNECTION_WINDOW_SIZE', MAX_WINDOW, 16 * MIB),
     frameBytes: parseFrameBytes(read),
     keepaliveEnabled: read.flagOr('KEEPALIVE_ENABLED', true),
