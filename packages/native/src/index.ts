@@ -7,6 +7,7 @@ export { type IpFamily } from './ip-text.ts';
 export { monotonicMs } from './monotonic.ts';
 export { createNetNs, NetNs, type NetNsIdentity } from './net-ns.ts';
 export { openPacketSocket } from './packet-socket.ts';
+export { releaseMemory } from './memory.ts';
 export { type EventHandler, EventMask, Reactor, type Registration } from './reactor.ts';
 export { Slab } from './slab.ts';
 export { type FileLimit, openFdCount, openFileLimit, setOpenFileLimitToMax } from './resources.ts';

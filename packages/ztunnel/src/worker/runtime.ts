@@ -3,11 +3,12 @@
 // Whatever the main thread sends is carried out at once and in order; a worker can be built anew from its messages.
 import { receiveMessageOnPort } from 'node:worker_threads';
 import { compilePolicies } from '@ambit/mesh';
-import { EventFd, type EventHandler, ownedFdCount } from '@ambit/native';
+import { EventFd, type EventHandler, ownedFdCount, releaseMemory } from '@ambit/native';
 import { Engine, type FrozenTunnel, MemoryBudget, type Tunnel } from '@ambit/proxy';
 import { CertificateStore } from './certificate-store.ts';
 import { recordOf } from './connection-facts.ts';
 import { type FrozenOutbound, freezePooled, thawOutbound } from './hand-over.ts';
+import { IdleTrim } from './idle-trim.ts';
 import { InboundTunnel } from './inbound-tunnel.ts';
 import { type PodDeps, PodProxy } from './pod-proxy.ts';
 import { RecordBatch } from './record-batch.ts';
@@ -36,6 +37,7 @@ export class WorkerRuntime implements EventHandler {
   readonly #outboundQuestions = new Map<number, Question>();
   readonly #inboundQuestions = new Map<number, Question>();
   readonly #podDeps: PodDeps;
+  readonly #trim: IdleTrim;
   readonly #movables = new WeakMap<Tunnel, MovableTunnel>();
   readonly #movedBefore = new WeakMap<MovableTunnel, number>();
   #nextQuestion = 1;
@@ -54,6 +56,7 @@ export class WorkerRuntime implements EventHandler {
       ...(tlsGroups === undefined ? {} : { groups: tlsGroups }),
     });
     this.#records = new RecordBatch(this.#engine, records => this.#tell({ type: 'records', records }));
+    this.#trim = new IdleTrim(this.#engine, () => this.#sum(pod => pod.connectionCount), releaseMemory);
     this.#podDeps = {
       engine: this.#engine,
       settings: start.settings,
@@ -81,7 +84,10 @@ export class WorkerRuntime implements EventHandler {
         if (outcome.event === 'open' ? !recordOpens : outcome.reason === undefined && !recordCleanCloses) return;
         this.#records.add(recordOf(facts, outcome));
       },
-      nextId: () => `${start.index}-${this.#nextConnection++}`,
+      nextId: () => {
+        this.#trim.watch();
+        return `${start.index}-${this.#nextConnection++}`;
+      },
       onNoFds: () => {
         this.#noFdsPauses++;
       },
@@ -278,27 +284,28 @@ export class WorkerRuntime implements EventHandler {
   }
 
   #stats(): Record<string, number> {
-    const sum = (read: (pod: PodProxy) => number): number => {
-      let total = 0;
-      for (const pod of this.#pods.values()) total += read(pod);
-      for (const pod of this.#leaving) total += read(pod);
-      return total;
-    };
     const { user, system } = process.threadCpuUsage();
     return {
       cpuMicros: user + system,
       pods: this.#pods.size,
       leavingPods: this.#leaving.size,
-      connections: sum(pod => pod.connectionCount),
-      tunnels: sum(pod => pod.tunnelCount),
-      poolEntries: sum(pod => pod.pool.entryCount),
-      cachedRoutes: sum(pod => pod.outboundRoutes.size + pod.inboundRoutes.size),
+      connections: this.#sum(pod => pod.connectionCount),
+      tunnels: this.#sum(pod => pod.tunnelCount),
+      poolEntries: this.#sum(pod => pod.pool.entryCount),
+      cachedRoutes: this.#sum(pod => pod.outboundRoutes.size + pod.inboundRoutes.size),
       timers: this.#engine.timers.size,
       ownedFds: ownedFdCount(),
       droppedRecords: this.#records.dropped,
       acceptPausesNoFds: this.#noFdsPauses,
       bufferedBytes: this.#engine.budget.usedBytes,
     };
+  }
+
+  #sum(read: (pod: PodProxy) => number): number {
+    let total = 0;
+    for (const pod of this.#pods.values()) total += read(pod);
+    for (const pod of this.#leaving) total += read(pod);
+    return total;
   }
 
   #stop(): void {
