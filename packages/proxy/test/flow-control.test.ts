@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { FRAME_TYPE, H2_ERROR, SETTING } from '../src/h2/index.ts';
-import { MemoryBudget } from '../src/index.ts';
+import { failed, MemoryBudget, type TunnelStream } from '../src/index.ts';
 import { dial, readBytes, serve, serveEcho } from './apps.ts';
 import { addressOf, meshCertificates } from './mini-mesh.ts';
 import { dataFrame, RawPeer, RawServer, settingsFrame, windowUpdate } from './raw-peer.ts';
@@ -55,6 +55,24 @@ describe('what a peer sends', () => {
         server.tunnelEnds.map(end => end.reason),
         ['hbone.flow_control'],
       );
+      peer.close();
+    });
+  });
+
+  test('a peer that has not acknowledged our smaller window may use the usual one', async () => {
+    let received = 0;
+    await using app = await serve(socket => socket.on('data', bytes => (received += bytes.length)));
+    await withMesh({ server: { settings: { ...SMALL, streamWindowBytes: 16_384 } } }, async ({ server, driver }) => {
+      const peer = await RawPeer.connect(server.port, await meshCertificates());
+      peer.send(peer.requestFrame(1, `127.0.0.1:${app.port}`));
+      for (let i = 0; i < 6; i++) peer.send(dataFrame(1, Buffer.alloc(10_000)));
+      await driver.until(() => received === 60_000 || peer.resets(1).length > 0, 'all of it');
+      assert.deepEqual(peer.resets(1), []);
+      // A stream that opens after the acknowledgement is held to what we said.
+      await peer.until(() => peer.all(FRAME_TYPE.SETTINGS).length === 2, 'SETTINGS and their ACK');
+      peer.send(peer.requestFrame(3, `127.0.0.1:${app.port}`), dataFrame(3, Buffer.alloc(40_000)));
+      await peer.until(() => peer.resets(3).length === 1, 'reset');
+      assert.deepEqual(peer.resets(3), [H2_ERROR.FLOW_CONTROL_ERROR]);
       peer.close();
     });
   });
@@ -208,6 +226,26 @@ describe('what a peer lets us send', () => {
 });
 
 describe('memory budget', () => {
+  test('a tunnel that is quiet holds no slab, also after a read that found nothing', async () => {
+    await using app = await serveEcho();
+    await withMesh({}, async ({ client, server, driver }) => {
+      // What a first read asks for exactly, so that it is followed by one that comes back empty.
+      const bytes = 2 * (16_384 - 9);
+      const sockets = await Promise.all(
+        Array.from({ length: 10 }, (_, i) =>
+          dial(client.listen(server.address, `127.0.0.1:${app.port}`, `10.0.3.${i}`)),
+        ),
+      );
+      await driver.until(() => client.statuses.length === 10, 'open');
+      for (const socket of sockets) socket.write(Buffer.alloc(bytes));
+      for (const socket of sockets) assert.equal((await readBytes(socket, bytes)).length, bytes);
+      for (const { engine } of [client, server]) {
+        assert.ok(engine.budget.usedBytes <= 4 * 1024 * 1024, `${engine.budget.usedBytes} bytes held`);
+      }
+      for (const socket of sockets) socket.destroy();
+    });
+  });
+
   test('user data waits while there is no memory for a slab, and goes on when another worker has freed some', async () => {
     await using app = await serveEcho();
     const budget = new MemoryBudget(8 * 1024 * 1024);
@@ -255,11 +293,38 @@ describe('memory budget', () => {
         () => (server.tunnels.values().next().value?.streams.get(1)?.pendingBytes ?? 0) > 500_000,
         'held',
       );
+      await peer.roundTrip();
       const held = server.tunnels.values().next().value?.streams.get(1)?.pendingBytes ?? 0;
       assert.ok(peer.credit(0) - before <= connectionWindowBytes - held, 'credit at most for what was taken');
       go.resolve();
       await driver.until(() => received === connectionWindowBytes, 'all received');
       await peer.until(() => peer.credit(0) - before > (connectionWindowBytes * 3) / 4 - 1, 'all but a step credited');
+      budget.give(budget.softBytes);
+      peer.close();
+    });
+  });
+
+  test('withheld window comes back for bytes that are dropped with their stream', async () => {
+    const budget = new MemoryBudget(8 * 1024 * 1024);
+    const settings = { streamWindowBytes: 1024 * 1024, connectionWindowBytes: 1024 * 1024 };
+    await withMesh({ server: { budget, settings } }, async ({ server, driver }) => {
+      server.onStream = stream => void stream; // undecided: what comes is kept
+      const peer = await RawPeer.connect(server.port, await meshCertificates());
+      await peer.until(() => peer.all(FRAME_TYPE.SETTINGS).length === 2, 'SETTINGS and their ACK');
+      budget.takeAnyway(budget.softBytes);
+      let sent = 0;
+      for (let id = 1; id < 60; id += 2) {
+        // A frame of which the first half is kept, and the second arrives when the stream is gone.
+        const whole = dataFrame(id, Buffer.alloc(200_000));
+        await peer.until(() => sent + 200_000 <= 65_535 + peer.credit(0), 'window');
+        sent += 200_000;
+        peer.send(peer.requestFrame(id, 'x:1'), whole.subarray(0, 100_000));
+        const stream = (): TunnelStream | undefined => server.tunnels.values().next().value?.streams.get(id);
+        await driver.until(() => (stream()?.pendingBytes ?? 0) >= 90_000, 'the first half');
+        stream()?.abort(H2_ERROR.CANCEL, failed('policy.changed', 'test'));
+        peer.send(whole.subarray(100_000));
+        await peer.roundTrip();
+      }
       budget.give(budget.softBytes);
       peer.close();
     });

@@ -112,6 +112,47 @@ describe('drain', () => {
     });
   });
 
+  test('a draining tunnel waits for its output even when its last stream is over', async () => {
+    const application = Promise.withResolvers<net.Socket>();
+    await using app = await serve(socket => {
+      socket.resume();
+      application.resolve(socket);
+    });
+    await withMesh({}, async ({ server, driver }) => {
+      const peer = await RawPeer.connect(server.port, await meshCertificates(), {
+        settings: [{ id: SETTING.INITIAL_WINDOW_SIZE, value: MAX_WINDOW_SIZE }],
+      });
+      peer.send(frame(FRAME_TYPE.WINDOW_UPDATE, 0, 0, Buffer.from([0x70, 0, 0, 0])));
+      peer.send(peer.requestFrame(1, `127.0.0.1:${app.port}`, FRAME_FLAG.END_HEADERS | FRAME_FLAG.END_STREAM));
+      await peer.until(() => peer.all(FRAME_TYPE.HEADERS, 1).length === 1, 'answer');
+      const [tunnel] = server.tunnels;
+      assert.ok(tunnel !== undefined);
+      tunnel.drain();
+      await peer.until(() => peer.goaways.length === 2, 'final GOAWAY');
+      peer.socket.pause();
+      // As much as the tunnel's socket takes and one piece more, so that the end of the stream is queued behind it.
+      const socket = await application.promise;
+      const stream = tunnel.streams.get(1);
+      let written = 0;
+      await driver.until(() => {
+        if (!tunnel.output.isWritable) return true;
+        if (stream?.bytesToTunnel === written) {
+          written += 16_000;
+          socket.write(Buffer.alloc(16_000));
+        }
+        return false;
+      }, 'the socket is full');
+      socket.end();
+      await driver.until(() => tunnel.streams.size === 0, 'the stream is over');
+      assert.ok(tunnel.output.queuedBytes > 0 && tunnel.state === 'draining');
+      peer.socket.resume();
+      await peer.until(() => peer.isEnded, 'the end');
+      assert.equal(peer.dataBytes(1), written);
+      assert.equal(peer.error, undefined);
+      peer.close();
+    });
+  });
+
   test('both proxies drain while streams run, and the streams finish', async () => {
     await using app = await serveEcho();
     await withMesh({}, async ({ client, server, driver, to }) => {
@@ -221,6 +262,8 @@ describe('the end of a tunnel', () => {
       assert.equal(client.retries, 1);
       const [lost] = client.ends;
       assert.ok(lost?.kind === 'failed' && lost.reason === 'hbone.goaway' && lost.retryable);
+      assert.equal(client.pool.entryCount, 0, 'nobody will be given this tunnel again');
+      assert.equal(client.pool.tunnelCount, 1);
       first.write('goes on');
       await peer.until(() => peer.data(1).toString() === 'goes on', 'the first stream');
       first.end();
@@ -250,6 +293,11 @@ describe('misplaced frames', () => {
     ],
     ['PUSH_PROMISE', () => frame(FRAME_TYPE.PUSH_PROMISE, 4, 1, Buffer.alloc(10)), H2_ERROR.PROTOCOL_ERROR],
     [
+      'PRIORITY of a wrong size on an idle stream',
+      () => frame(FRAME_TYPE.PRIORITY, 0, 99, Buffer.alloc(4)),
+      H2_ERROR.FRAME_SIZE_ERROR,
+    ],
+    [
       'a frame above the announced size',
       () => frame(FRAME_TYPE.DATA, 0, 1, Buffer.alloc(1024 * 1024 + 1)),
       H2_ERROR.FRAME_SIZE_ERROR,
@@ -273,6 +321,37 @@ describe('misplaced frames', () => {
       });
     });
   }
+
+  test('GOAWAY arrives although the peer had sent more than was read', async () => {
+    await withMesh({}, async ({ server }) => {
+      const peer = await RawPeer.connect(server.port, await meshCertificates());
+      const junk = Buffer.concat(Array.from({ length: 150 }, () => dataFrame(99, Buffer.alloc(16_384))));
+      peer.send(dataFrame(99, Buffer.from('x')), junk);
+      await peer.until(() => peer.goaways.length === 1 && peer.isEnded, 'GOAWAY and close_notify');
+      assert.equal(peer.error, undefined);
+      peer.close();
+    });
+  });
+
+  test('a refusal ends the stream for the peer too, however it was said', async () => {
+    await withMesh({}, async ({ client, driver }) => {
+      await using peers = await RawServer.listen(await meshCertificates());
+      const port = client.listen(addressOf(`127.0.0.1:${peers.port}`), 'x:1');
+      const sockets = await Promise.all([dial(port), dial(port)]);
+      const peer = await peers.peer(0);
+      await peer.until(() => peer.all(FRAME_TYPE.HEADERS).length === 2, 'requests');
+      peer.send(peer.responseFrame(1, 401, FRAME_FLAG.END_HEADERS | FRAME_FLAG.END_STREAM), peer.responseFrame(3, 503));
+      await driver.until(() => client.ends.length === 2, 'refused');
+      await peer.roundTrip();
+      assert.deepEqual(
+        peer.all(FRAME_TYPE.DATA, 1).map(each => each.flags),
+        [FRAME_FLAG.END_STREAM],
+      );
+      assert.deepEqual(peer.resets(1), []);
+      assert.deepEqual(peer.resets(3), [H2_ERROR.CANCEL]);
+      for (const socket of sockets) socket.destroy();
+    });
+  });
 
   test('DATA and HEADERS after END_STREAM reset the stream with STREAM_CLOSED', async () => {
     await using app = await serve(socket => void socket.resume());
@@ -326,6 +405,33 @@ describe('misplaced frames', () => {
         { status: 0, reason: 'hbone.protocol' },
       ]);
       peer.close();
+    });
+  });
+
+  test('a stream that is over for the peer does not count against its limit while an application is slow', async () => {
+    await using slow = await serve(socket => {
+      socket.end();
+      socket.pause();
+    });
+    await using app = await serveEcho();
+    const options = { settings: { maxConcurrentStreams: 1 }, sendBufferBytes: 65_536 };
+    await withMesh({ server: options }, async ({ server, driver }) => {
+      const peer = await RawPeer.connect(server.port, await meshCertificates());
+      await peer.until(() => peer.all(FRAME_TYPE.SETTINGS).length === 2, 'SETTINGS and their ACK');
+      peer.send(peer.requestFrame(1, `127.0.0.1:${slow.port}`));
+      await peer.until(() => peer.all(FRAME_TYPE.DATA, 1).some(each => each.flags === 1), 'its end');
+      for (let i = 0; i < 31; i++) peer.send(dataFrame(1, Buffer.alloc(16_384), i === 30 ? 1 : 0));
+      const [tunnel] = server.tunnels;
+      await driver.until(() => tunnel?.streams.get(1)?.isSettled === true, 'settled');
+      assert.ok((tunnel?.streams.get(1)?.pendingBytes ?? 0) > 0);
+      peer.send(peer.requestFrame(3, `127.0.0.1:${app.port}`));
+      await peer.until(() => peer.all(FRAME_TYPE.HEADERS, 3).length + peer.resets(3).length > 0, 'an answer');
+      assert.deepEqual(peer.resets(3), []);
+      peer.close();
+      for (const socket of slow.sockets) socket.resume();
+      // Stream 1 lives on without its tunnel until the application has taken everything.
+      await driver.until(() => server.ends.length === 2, 'both over');
+      assert.equal(server.ends.find(each => each.authority.endsWith(`:${slow.port}`))?.end.kind, 'finished');
     });
   });
 

@@ -283,6 +283,29 @@ describe('limits and refusals of the peer', () => {
     });
   });
 
+  test('a limit once heard is assumed of the next tunnels of the same key', async () => {
+    await withMesh({}, async ({ client }) => {
+      await using peers = await RawServer.listen(await meshCertificates(), {
+        settings: [{ id: SETTING.MAX_CONCURRENT_STREAMS, value: 1 }],
+      });
+      const port = client.listen(addressOf(`127.0.0.1:${peers.port}`), 'x:1');
+      const sockets = [await dial(port)];
+      const first = await peers.peer(0);
+      await first.until(() => first.all(FRAME_TYPE.SETTINGS).length === 2, 'the limit is known');
+      sockets.push(...(await Promise.all(Array.from({ length: 4 }, () => dial(port)))));
+      for (let i = 0; i < 5; i++) {
+        const peer = await peers.peer(i);
+        await peer.until(() => peer.all(FRAME_TYPE.HEADERS).length > 0, 'a request');
+        await peer.roundTrip();
+        assert.equal(peer.all(FRAME_TYPE.HEADERS).length, 1);
+      }
+      for (const peer of peers.peers) peer.send(peer.responseFrame(1, 200), dataFrame(1, Buffer.alloc(0), 1));
+      for (const socket of sockets) socket.end();
+      await Promise.all(sockets.map(readAll));
+      assert.equal(client.retries, 0);
+    });
+  });
+
   test('REFUSED_STREAM and GOAWAY below the stream are retried elsewhere, other resets are not', async () => {
     await withMesh({}, async ({ client, driver }) => {
       await using peers = await RawServer.listen(await meshCertificates());

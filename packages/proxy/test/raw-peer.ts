@@ -68,6 +68,7 @@ export class RawPeer {
   readonly #answers: boolean;
   readonly #encoder = new HpackEncoder();
   #buffer: Buffer = Buffer.alloc(0);
+  #pings = 0;
   readonly #dataBytes = new Map<number, number>();
   #wake = Promise.withResolvers<void>();
 
@@ -161,6 +162,16 @@ export class RawPeer {
     } finally {
       clearTimeout(timer);
     }
+  }
+
+  /** Everything that was caused by what was sent before has arrived when this resolves. */
+  async roundTrip(): Promise<void> {
+    const payload = Buffer.from(`ping ${String(++this.#pings).padStart(3, '0')}`);
+    this.send(frame(FRAME_TYPE.PING, 0, 0, payload));
+    await this.until(
+      () => this.all(FRAME_TYPE.PING).some(each => each.payload.equals(payload)),
+      'the answer to a PING',
+    );
   }
 
   close(): void {
