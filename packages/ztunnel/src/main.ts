@@ -3,7 +3,7 @@
 import { readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { MeshState } from '@ambit/mesh';
-import { setOpenFileLimitToMax } from '@ambit/native';
+import { releaseMemory, setOpenFileLimitToMax } from '@ambit/native';
 import { logAccess } from './access-log.ts';
 import { checkCapabilities } from './capabilities.ts';
 import { systemClock } from './clock.ts';
@@ -38,6 +38,7 @@ export interface RunOptions {
 const READINESS_PORT = 15021;
 const ANSWER_TIMEOUT_MS = 10_000;
 const FLUSH_MS = 1000;
+const TIDY_MS = 4000;
 const NO_AUTHORITY = 'no certificate authority is configured: set AMBIT_DEV_CA_CERT and AMBIT_DEV_CA_KEY';
 
 /** Runs the node proxy until it is told to stop; resolves with the exit status. Never rejects. */
@@ -148,6 +149,8 @@ class Proxy {
       await this.#supervisor.start();
       zds = await this.#startServing();
       this.#readiness.clear('proxy');
+      // The start leaves garbage behind (compiled text, parsed files) that a quiet proxy would keep for ever.
+      setTimeout(releaseMemory, TIDY_MS).unref();
       log.info('Shutdown requested, draining', [['cause', await shutdown.requested]]);
       zds?.stop();
       stopWatching();

@@ -15,6 +15,9 @@ import { RecordBatch } from './record-batch.ts';
 import { chooseToShed, type Movable } from './shedding.ts';
 import type { FromWorker, ToWorker, WorkerStart } from '../worker-protocol.ts';
 
+/** After the start, when everything is loaded. */
+const TIDY_MS = 3000;
+
 interface Question {
   readonly pod: PodProxy;
   readonly key: string;
@@ -99,6 +102,8 @@ export class WorkerRuntime implements EventHandler {
   run(): void {
     this.#engine.reactor.add(this.#wake.fd, this);
     this.#tell({ type: 'ready' });
+    // What loading left behind; later there may be no quiet moment for it.
+    this.#engine.timers.at(this.#engine.nowMs + TIDY_MS, releaseMemory);
     this.#engine.run();
     this.#certificates.close();
     this.#engine.close();
