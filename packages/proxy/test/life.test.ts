@@ -322,14 +322,18 @@ describe('misplaced frames', () => {
     });
   }
 
-  test('GOAWAY arrives although the peer had sent more than was read', async () => {
-    await withMesh({}, async ({ server }) => {
-      const peer = await RawPeer.connect(server.port, await meshCertificates());
-      const junk = Buffer.concat(Array.from({ length: 150 }, () => dataFrame(99, Buffer.alloc(16_384))));
-      peer.send(dataFrame(99, Buffer.from('x')), junk);
-      await peer.until(() => peer.goaways.length === 1 && peer.isEnded, 'GOAWAY and close_notify');
-      assert.equal(peer.error, undefined);
-      peer.close();
+  test('a peer that had sent more than was read gets GOAWAY and no reset of the connection', async () => {
+    await withRelay(async relay => {
+      await withMesh({}, async ({ server, driver }) => {
+        relay.target = server.port;
+        const peer = await RawPeer.connect(relay.port, await meshCertificates());
+        const junk = Buffer.concat(Array.from({ length: 150 }, () => dataFrame(99, Buffer.alloc(16_384))));
+        peer.send(dataFrame(99, Buffer.from('x')), junk);
+        await peer.until(() => peer.goaways.length === 1 && peer.isEnded, 'GOAWAY and close_notify');
+        await driver.until(() => server.engine.lingering.size === 0, 'the connection is closed');
+        assert.deepEqual(relay.errors, []);
+        peer.close();
+      });
     });
   });
 
@@ -457,6 +461,8 @@ interface Relay {
   target: number;
   /** Damages the next bytes that go this way. */
   flip: 'up' | 'down' | undefined;
+  /** What its sockets suffered. */
+  readonly errors: string[];
   /** Sends FIN both ways, in the middle of whatever is going on. */
   endBoth(): void;
 }
@@ -467,7 +473,7 @@ async function withRelay(run: (relay: Relay) => Promise<void>): Promise<void> {
   const server = net.createServer(down => {
     const up = net.connect(relay.target, '127.0.0.1');
     sockets.push(down, up);
-    for (const socket of [down, up]) socket.on('error', () => undefined);
+    for (const socket of [down, up]) socket.on('error', error => relay.errors.push(error.message));
     const pass = (from: net.Socket, to: net.Socket, way: 'up' | 'down'): void => {
       from.on('data', bytes => {
         if (relay.flip === way) {
@@ -489,6 +495,7 @@ async function withRelay(run: (relay: Relay) => Promise<void>): Promise<void> {
     port: portOf(server),
     target: 0,
     flip: undefined,
+    errors: [],
     endBoth: () => {
       for (const socket of sockets) socket.end();
     },
