@@ -23,7 +23,7 @@ import {
   runBesideNode,
   sendBesideNode,
   serverContext,
-} from './tls-testing.ts';
+} from '../test/tls-testing.ts';
 
 let mesh: Mesh;
 const slab = Slab.allocate(MAX_RECORD_BYTES);

@@ -28,7 +28,7 @@ import {
   SERVER_URI,
   sendText,
   serverContext,
-} from './tls-testing.ts';
+} from '../test/tls-testing.ts';
 import { pendingHandshakes } from './traffic-secrets.ts';
 
 const DAY_MS = 86_400_000;

@@ -5,7 +5,7 @@ import { before, describe, it } from 'node:test';
 import { importRecordLayer } from './own-records.ts';
 import { MAX_RECORD_BYTES, RecordFault, type RecordLayer } from './records.ts';
 import { Slab } from './slab.ts';
-import { clientContext, connectSessions, makeMesh, type Mesh, serverContext } from './tls-testing.ts';
+import { clientContext, connectSessions, makeMesh, type Mesh, serverContext } from '../test/tls-testing.ts';
 
 let mesh: Mesh;
 before(async () => {

@@ -6,7 +6,7 @@ import { makeLeaf, materialOf } from '../test/certificates.ts';
 import { openssl } from './openssl.ts';
 import { TlsContext, type TlsMaterial, type TlsOptions } from './tls-context.ts';
 import { CERTIFICATE_VERIFY_FAILED, failureOfSsl, SSL_REASONS } from './tls-failure.ts';
-import { makeMesh, type Mesh } from './tls-testing.ts';
+import { makeMesh, type Mesh } from '../test/tls-testing.ts';
 
 let mesh: Mesh;
 let material: TlsMaterial;

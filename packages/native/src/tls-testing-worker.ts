@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { parentPort, workerData } from 'node:worker_threads';
 import { Slab } from './slab.ts';
 import { TlsContext, type TlsMaterial } from './tls-context.ts';
-import { connectSessions, receiveText, sendText } from './tls-testing.ts';
+import { connectSessions, receiveText, sendText } from '../test/tls-testing.ts';
 
 const material = workerData as { readonly client: TlsMaterial; readonly server: TlsMaterial };
 const slab = Slab.allocate(1000);

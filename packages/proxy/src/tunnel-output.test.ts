@@ -7,7 +7,7 @@ import {
   makeMesh,
   serverContext,
   type SessionPair,
-} from '../../native/src/tls-testing.ts';
+} from '../../native/test/tls-testing.ts';
 import { Engine, TRANSMIT_BYTES } from './engine.ts';
 import { MemoryBudget } from './memory-budget.ts';
 import { TunnelOutput } from './tunnel-output.ts';

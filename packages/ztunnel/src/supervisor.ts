@@ -67,7 +67,7 @@ interface Slot {
 export class Supervisor {
   readonly #deps: SupervisorDeps;
   readonly #options: SupervisorOptions;
-  readonly #budget = new SharedArrayBuffer(4);
+  readonly #budget: SharedArrayBuffer;
   readonly #slots: Slot[] = [];
   readonly #pods = new Map<string, PodRecord>();
   /** Former selves of pods, kept until all workers let go of them. */
@@ -86,6 +86,8 @@ export class Supervisor {
   constructor(deps: SupervisorDeps, options: SupervisorOptions) {
     this.#deps = deps;
     this.#options = options;
+    // The layout of MemoryBudget: the sum, then each worker's share of it.
+    this.#budget = new SharedArrayBuffer(4 * (1 + options.workers));
     this.#condition = new Condition(deps.clock);
     this.#identities = new IdentityUsers(deps.identities, identity =>
       this.#broadcast({
@@ -317,14 +319,20 @@ export class Supervisor {
       ['error', why],
       ['err.code', 'worker.died'],
     ]);
-    // What it had charged is unknown; with one worker the truth is zero.
-    if (this.#slots.length === 1) Atomics.store(new Int32Array(this.#budget), 0, 0);
     clock.after(failures === 1 ? 0 : backoffMs(failures, REPLACE_FIRST_MS, REPLACE_MAX_MS, random), () => {
-      if (this.#mode !== 'running') return;
-      const replacement = this.#startWorker(index, failures);
-      this.#slots[index] = replacement;
-      this.#replay(replacement.link);
+      void this.#replace(index, failures);
     });
+  }
+
+  async #replace(index: number, failures: number): Promise<void> {
+    // Loaded only here: the rest of that package is the workers' business, and 4 MB.
+    const { MemoryBudget } = await import('@ambit/proxy');
+    if (this.#mode !== 'running') return;
+    // What the dead worker had charged to the memory budget went with it.
+    MemoryBudget.forget(this.#budget, index);
+    const replacement = this.#startWorker(index, failures);
+    this.#slots[index] = replacement;
+    this.#replay(replacement.link);
   }
 
   /** Everything a fresh worker must know. It reads this after it has started: the port keeps messages in order. */

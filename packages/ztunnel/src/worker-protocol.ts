@@ -51,7 +51,7 @@ export interface WorkerStart {
   readonly wakeFd: number;
   readonly port: MessagePort;
   readonly settings: WorkerSettings;
-  /** The counter of the process's memory budget, shared by all workers. */
+  /** The counters of the process's memory budget, shared by all workers. */
   readonly budget: SharedArrayBuffer;
   /** Where the worker notes its descriptors, so that they can be closed when it dies. */
   readonly fds: SharedArrayBuffer;

@@ -51,7 +51,7 @@ export class WorkerRuntime implements EventHandler {
   constructor(start: WorkerStart) {
     this.#start = start;
     this.#wake = EventFd.adopt(start.wakeFd);
-    const budget = new MemoryBudget(start.settings.memoryBudgetBytes, start.budget);
+    const budget = new MemoryBudget(start.settings.memoryBudgetBytes, start.budget, start.index);
     this.#engine = new Engine(budget);
     const { tlsGroups, tlsRecords } = start.settings;
     this.#certificates = new CertificateStore({

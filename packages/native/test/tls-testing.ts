@@ -1,17 +1,17 @@
 // Set-up shared by the TLS tests: certificates made once, and handshakes driven to their end over loopback.
 import assert from 'node:assert/strict';
-import { type Authority, type Leaf, makeLeaf, makeRoot, materialOf } from '../test/certificates.ts';
-import { Errno } from './errno.ts';
-import { Fd } from './fd.ts';
-import { Handshake, type HandshakeStep, type TlsSession } from './handshake.ts';
-import { Reactor } from './reactor.ts';
-import { acceptConnection, recv, send } from './socket-io.ts';
-import { socketError } from './socket-options.ts';
-import { openTcp, startConnect } from './socket-setup.ts';
-import { MAX_RECORD_BYTES, type RecordLayer } from './records.ts';
-import type { Slab } from './slab.ts';
-import { type TcpPair, tcpPair } from './testing.ts';
-import { TlsContext, type TlsOptions } from './tls-context.ts';
+import { type Authority, type Leaf, makeLeaf, makeRoot, materialOf } from './certificates.ts';
+import { Errno } from '../src/errno.ts';
+import { Fd } from '../src/fd.ts';
+import { Handshake, type HandshakeStep, type TlsSession } from '../src/handshake.ts';
+import { Reactor } from '../src/reactor.ts';
+import { acceptConnection, recv, send } from '../src/socket-io.ts';
+import { socketError } from '../src/socket-options.ts';
+import { openTcp, startConnect } from '../src/socket-setup.ts';
+import { MAX_RECORD_BYTES, type RecordLayer } from '../src/records.ts';
+import type { Slab } from '../src/slab.ts';
+import { type TcpPair, tcpPair } from '../src/testing.ts';
+import { TlsContext, type TlsOptions } from '../src/tls-context.ts';
 
 export interface Mesh {
   readonly root: Authority;
