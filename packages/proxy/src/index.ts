@@ -20,4 +20,4 @@ export { PlainSplice, type SpliceOwner } from './plain-splice.ts';
 export { type HandshakeLimits, type HandshakeOwner, type SecuredSocket, SecureHandshake } from './secure-handshake.ts';
 export { type Timer, Timers } from './timers.ts';
 export { Tunnel, type TunnelEvents, type TunnelSettings } from './tunnel.ts';
-export { failed, type StreamEnd, type StreamOwner, TunnelStream } from './tunnel-stream.ts';
+export { failed, type StreamEnd, type StreamOwner, TunnelStream, UNOWNED } from './tunnel-stream.ts';

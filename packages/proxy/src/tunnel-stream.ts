@@ -59,6 +59,14 @@ export interface StreamOwner {
   freeze(): unknown;
 }
 
+/** Owner of a stream that nobody waits for: before its owner has decided, or after a refusal. */
+export const UNOWNED: StreamOwner = {
+  onResponse() {},
+  onDialed() {},
+  onClosed() {},
+  freeze: () => undefined,
+};
+
 export class TunnelStream implements EventHandler, Pumpable, DeliveryTarget {
   readonly tunnel: Tunnel;
   readonly id: number;

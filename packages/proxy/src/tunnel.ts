@@ -66,7 +66,7 @@ import type { FrozenTunnel } from './frozen.ts';
 import { closeLingering } from './lingering-close.ts';
 import { TunnelOutput } from './tunnel-output.ts';
 import type { Timer } from './timers.ts';
-import { failed, type StreamEnd, type StreamOwner, TunnelStream } from './tunnel-stream.ts';
+import { failed, type StreamEnd, type StreamOwner, TunnelStream, UNOWNED } from './tunnel-stream.ts';
 
 /** What both roles agree on; resolved once per process from the configuration. */
 export interface TunnelSettings {
@@ -138,14 +138,6 @@ function statusText(status: number): string {
   const phrase = PHRASES.get(status);
   return phrase === undefined ? String(status) : `${status} ${phrase}`;
 }
-
-/** Owner of a stream between its creation and the owner's decision; nothing can happen to it in between. */
-const UNOWNED: StreamOwner = {
-  onResponse() {},
-  onDialed() {},
-  onClosed() {},
-  freeze: () => undefined,
-};
 
 export class Tunnel implements EventHandler, Pumpable, Flushable, FrameSink {
   readonly engine: Engine;

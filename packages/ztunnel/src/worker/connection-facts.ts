@@ -1,7 +1,7 @@
 // What is known of one connection while it lives, and how it becomes a record. One object a connection, with references
 // to what routes share; the record itself is made only when it is told.
 import type { ReasonCode, ServiceSummary, SocketAddress, WorkloadSummary } from '@ambit/mesh';
-import type { ConnectionRecord, RecordTls } from '@ambit/proxy';
+import type { ConnectionRecord, RecordTls, StreamEnd } from '@ambit/proxy';
 
 /** Plain data: it moves with a connection that is handed to another worker. */
 export interface ConnectionFacts {
@@ -31,6 +31,26 @@ export interface RecordOutcome {
   readonly bytesToClient: number;
   readonly reason: ReasonCode | undefined;
   readonly error: string | undefined;
+}
+
+/** It carries bytes from now on. */
+export const OPENED: RecordOutcome = {
+  event: 'open',
+  bytesToServer: 0,
+  bytesToClient: 0,
+  reason: undefined,
+  error: undefined,
+};
+
+/** No connection came to be: upstream's early deny, which has no open and close of its own. */
+export function refused(reason: ReasonCode, error: string): RecordOutcome {
+  return { event: 'refused', bytesToServer: 0, bytesToClient: 0, reason, error };
+}
+
+/** It ended, one way or the other, after carrying these bytes. */
+export function closed(end: StreamEnd, bytesToServer: number, bytesToClient: number): RecordOutcome {
+  const failure = end.kind === 'failed' ? end : undefined;
+  return { event: 'close', bytesToServer, bytesToClient, reason: failure?.reason, error: failure?.error };
 }
 
 export function recordOf(facts: ConnectionFacts, outcome: RecordOutcome): ConnectionRecord {

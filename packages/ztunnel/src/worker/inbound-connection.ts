@@ -25,8 +25,9 @@ import {
   type StreamOwner,
   type Timer,
   type TunnelStream,
+  UNOWNED,
 } from '@ambit/proxy';
-import { type ConnectionFacts, wallNow } from './connection-facts.ts';
+import { closed, type ConnectionFacts, OPENED, refused, wallNow } from './connection-facts.ts';
 import type { InboundPeer } from './inbound-tunnel.ts';
 import type { LiveConnection, PodProxy } from './pod-proxy.ts';
 import { writeProxyHeader } from './proxy-header.ts';
@@ -218,7 +219,7 @@ export class InboundConnection implements StreamOwner, LiveConnection {
     const header = this.#route?.proxyProtocol;
     if (header !== undefined) stream.prepend(writeProxyHeader(this.#peer.source, header.target, this.#peer.identity));
     this.#facts.connectMs = deps.engine.nowMs - this.#sinceMs;
-    deps.emit(this.#facts, { event: 'open', bytesToServer: 0, bytesToClient: 0, reason: undefined, error: undefined });
+    deps.emit(this.#facts, OPENED);
     stream.tunnel.accept(stream, deps.settings.responseBaggage ? baggage : undefined);
   }
 
@@ -229,14 +230,7 @@ export class InboundConnection implements StreamOwner, LiveConnection {
   onClosed(stream: TunnelStream, end: StreamEnd): void {
     this.#disarm();
     this.#pod.untrack(this);
-    const isFailed = end.kind === 'failed';
-    this.#pod.deps.emit(this.#facts, {
-      event: 'close',
-      bytesToServer: stream.bytesFromTunnel,
-      bytesToClient: stream.bytesToTunnel,
-      reason: isFailed ? end.reason : undefined,
-      error: isFailed ? end.error : undefined,
-    });
+    this.#pod.deps.emit(this.#facts, closed(end, stream.bytesFromTunnel, stream.bytesToTunnel));
   }
 
   // ---- ends -------------------------------------------------------------------------------------------------------
@@ -263,10 +257,10 @@ export class InboundConnection implements StreamOwner, LiveConnection {
 
   /** No connection came to be: upstream's early deny, which has no open and close of its own. */
   #refuse(status: number, reason: ReasonCode, error: string): void {
-    this.#stream.owner = SILENT;
+    this.#stream.owner = UNOWNED;
     this.#pod.untrack(this);
     this.#stream.tunnel.refuse(this.#stream, status, failed(reason, error));
-    this.#pod.deps.emit(this.#facts, { event: 'refused', bytesToServer: 0, bytesToClient: 0, reason, error });
+    this.#pod.deps.emit(this.#facts, refused(reason, error));
   }
 
   #disarm(): void {
@@ -274,10 +268,3 @@ export class InboundConnection implements StreamOwner, LiveConnection {
     this.#timer = undefined;
   }
 }
-
-const SILENT: StreamOwner = {
-  onResponse() {},
-  onDialed() {},
-  onClosed() {},
-  freeze: () => undefined,
-};

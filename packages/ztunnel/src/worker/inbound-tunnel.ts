@@ -18,7 +18,7 @@ import {
   type TunnelStream,
 } from '@ambit/proxy';
 import { asMeshAddress } from './addresses.ts';
-import { type ConnectionFacts, wallNow } from './connection-facts.ts';
+import { type ConnectionFacts, refused, wallNow } from './connection-facts.ts';
 import { InboundConnection } from './inbound-connection.ts';
 import type { PodProxy } from './pod-proxy.ts';
 
@@ -204,6 +204,6 @@ export class InboundTunnel implements HandshakeOwner, TunnelEvents {
       connectMs: undefined,
       policy: undefined,
     };
-    this.#pod.deps.emit(facts, { event: 'refused', bytesToServer: 0, bytesToClient: 0, reason, error });
+    this.#pod.deps.emit(facts, refused(reason, error));
   }
 }

@@ -38,7 +38,7 @@ import {
   type TunnelStream,
 } from '@ambit/proxy';
 import { asMeshAddress } from './addresses.ts';
-import { type ConnectionFacts, wallNow } from './connection-facts.ts';
+import { closed, type ConnectionFacts, OPENED, refused, wallNow } from './connection-facts.ts';
 import type { LiveConnection, PodProxy } from './pod-proxy.ts';
 import { newTraceparent, traceIdOf } from './trace-ids.ts';
 
@@ -245,7 +245,7 @@ export class OutboundConnection implements LiveConnection, PoolWaiter, StreamOwn
   onTunnelFailed(reason: ReasonCode, error: string): void {
     if (this.#carrier.kind === 'closed') return;
     this.#carrier = NONE;
-    this.#fail(reason, error, true);
+    this.#fail(reason, error);
   }
 
   onResponse(_stream: TunnelStream, status: number): void {
@@ -287,13 +287,13 @@ export class OutboundConnection implements LiveConnection, PoolWaiter, StreamOwn
     try {
       upstream = pod.sockets.open(familyOf(to.ip));
     } catch (error) {
-      this.#fail('dial.no_fds', `io error: ${error instanceof Error ? error.message : String(error)}`, false);
+      this.#fail('dial.no_fds', `io error: ${error instanceof Error ? error.message : String(error)}`);
       return;
     }
     const started = startConnect(upstream, to);
     if (started < 0 && started !== -Errno.EINPROGRESS) {
       upstream.close();
-      this.#fail(dialReason(-started), `io error: ${errnoText(-started)}`, true);
+      this.#fail(dialReason(-started), `io error: ${errnoText(-started)}`);
       return;
     }
     this.#client = undefined;
@@ -320,7 +320,7 @@ export class OutboundConnection implements LiveConnection, PoolWaiter, StreamOwn
     }
     this.#client = client;
     this.#carrier = NONE;
-    this.#fail(dialReason(errno), `io error: ${errnoText(errno)}`, true);
+    this.#fail(dialReason(errno), `io error: ${errnoText(errno)}`);
   }
 
   onSpliceClosed(end: StreamEnd): void {
@@ -359,7 +359,7 @@ export class OutboundConnection implements LiveConnection, PoolWaiter, StreamOwn
   #tellOpen(): void {
     const { deps } = this.#pod;
     this.#facts.connectMs = deps.engine.nowMs - this.#sinceMs;
-    deps.emit(this.#facts, { event: 'open', bytesToServer: 0, bytesToClient: 0, reason: undefined, error: undefined });
+    deps.emit(this.#facts, OPENED);
   }
 
   #mayTryAnother(reason: ReasonCode): boolean {
@@ -367,9 +367,9 @@ export class OutboundConnection implements LiveConnection, PoolWaiter, StreamOwn
   }
 
   /** The present hop failed: another one, if that can help, else the end. */
-  #fail(reason: ReasonCode, error: string, mayRetry: boolean): void {
+  #fail(reason: ReasonCode, error: string): void {
     const hop = this.#hop;
-    if (mayRetry && hop !== undefined && this.#route?.kind === 'hops' && this.#mayTryAnother(reason)) {
+    if (hop !== undefined && this.#route?.kind === 'hops' && this.#mayTryAnother(reason)) {
       this.#tried ??= new Set();
       this.#tried.add(hop);
       if (pickHop(this.#route, Math.random, this.#tried).kind === 'hop') {
@@ -383,19 +383,12 @@ export class OutboundConnection implements LiveConnection, PoolWaiter, StreamOwn
   /** No connection came to be. */
   #refuse(reason: ReasonCode, error: string): void {
     this.#close();
-    this.#pod.deps.emit(this.#facts, { event: 'refused', bytesToServer: 0, bytesToClient: 0, reason, error });
+    this.#pod.deps.emit(this.#facts, refused(reason, error));
   }
 
   #finish(end: StreamEnd, bytesToServer: number, bytesToClient: number): void {
     this.#close();
-    const isFailed = end.kind === 'failed';
-    this.#pod.deps.emit(this.#facts, {
-      event: 'close',
-      bytesToServer,
-      bytesToClient,
-      reason: isFailed ? end.reason : undefined,
-      error: isFailed ? end.error : undefined,
-    });
+    this.#pod.deps.emit(this.#facts, closed(end, bytesToServer, bytesToClient));
   }
 
   #close(): void {

@@ -16,7 +16,7 @@ import {
 } from '@ambit/native';
 import { dialReason, errnoText, failed, PlainSplice, type SpliceOwner, type StreamEnd, type Timer } from '@ambit/proxy';
 import { asMeshAddress } from './addresses.ts';
-import { type ConnectionFacts, wallNow } from './connection-facts.ts';
+import { closed, type ConnectionFacts, OPENED, refused, wallNow } from './connection-facts.ts';
 import type { LiveConnection, PodProxy } from './pod-proxy.ts';
 
 export class PassthroughConnection implements LiveConnection, SpliceOwner {
@@ -131,7 +131,7 @@ export class PassthroughConnection implements LiveConnection, SpliceOwner {
       return;
     }
     this.#facts.connectMs = deps.engine.nowMs - this.#sinceMs;
-    deps.emit(this.#facts, { event: 'open', bytesToServer: 0, bytesToClient: 0, reason: undefined, error: undefined });
+    deps.emit(this.#facts, OPENED);
   }
 
   onSpliceClosed(end: StreamEnd): void {
@@ -154,20 +154,13 @@ export class PassthroughConnection implements LiveConnection, SpliceOwner {
 
   #refuse(reason: ReasonCode, error: string): void {
     this.#close();
-    this.#pod.deps.emit(this.#facts, { event: 'refused', bytesToServer: 0, bytesToClient: 0, reason, error });
+    this.#pod.deps.emit(this.#facts, refused(reason, error));
   }
 
   #finish(end: StreamEnd): void {
     if (this.#isClosed) return;
     this.#close();
-    const isFailed = end.kind === 'failed';
-    this.#pod.deps.emit(this.#facts, {
-      event: 'close',
-      bytesToServer: this.#splice?.bytesToUpstream ?? 0,
-      bytesToClient: this.#splice?.bytesToClient ?? 0,
-      reason: isFailed ? end.reason : undefined,
-      error: isFailed ? end.error : undefined,
-    });
+    this.#pod.deps.emit(this.#facts, closed(end, this.#splice?.bytesToUpstream ?? 0, this.#splice?.bytesToClient ?? 0));
   }
 
   #close(): void {
