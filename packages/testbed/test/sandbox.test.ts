@@ -89,7 +89,9 @@ test('Ctrl-C on a terminal reaches the program once, and the program can read th
   if (spawnSync('script', ['--version']).error !== undefined) return t.skip('script of util-linux is missing');
   const inner = `trap "echo caught" INT; echo up; read -r a; read -r a; echo "got $a"; exit 5`;
   const command = [process.execPath, '--input-type=module', '-e', ENTER, sandboxModule, 'sh', '-c', inner];
-  const child = spawn('script', ['-qec', command.map(quote).join(' '), '/dev/null'], {
+  // script runs its words by $SHELL. One that does not become the command (dash) would itself die of Ctrl-C.
+  const child = spawn('script', ['-qec', `exec ${command.map(quote).join(' ')}`, '/dev/null'], {
+    env: { ...process.env, SHELL: '/bin/sh' },
     stdio: ['pipe', 'pipe', 'inherit'],
   });
   let seen = '';
