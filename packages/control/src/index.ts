@@ -1,0 +1,3 @@
+// The public surface of @ambit/control.
+export { ControlError } from './errors.ts';
+export type { Diagnostic, Severity } from './diagnostic.ts';
