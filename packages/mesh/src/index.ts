@@ -51,6 +51,7 @@ export type {
   InboundRoute,
   ServiceCandidate,
 } from './inbound-route.ts';
+export { nearestName } from './nearest.ts';
 export { HBONE_PORT, type OutboundInput, planOutbound, resolveOutbound } from './outbound.ts';
 export { pickHop, resolveHop } from './pick.ts';
 export {
