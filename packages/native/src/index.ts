@@ -1,3 +1,4 @@
+export { certificateKey, revocationKey } from './certificate-key.ts';
 export { errnoName, NativeError, type NativeErrorCode, SysError } from './errors.ts';
 export { Errno } from './errno.ts';
 export { EventFd } from './event-fd.ts';
@@ -38,6 +39,8 @@ export {
 } from './socket-setup.ts';
 export { type TcpInfo, type TcpState, tcpInfo } from './tcp-info.ts';
 // TLS 1.3
+export { type CertificateRequest, generateCertificateRequest } from './certificate-request.ts';
+export { type ChainToVerify, type ChainVerdict, verifyCertificateChain } from './chain-verification.ts';
 export { Handshake, type HandshakeStep, type TlsSession } from './handshake.ts';
 export { importRecordLayer } from './own-records.ts';
 export { type CertificateInfo, certificateInfo, spiffeUris } from './peer-identity.ts';

@@ -7,6 +7,7 @@ export type TlsErrorCode =
   | 'tls.key_mismatch' // the private key is not that of the leaf certificate
   | 'tls.bad_roots' // no usable trust anchor
   | 'tls.bad_option' // a group or suite list that OpenSSL does not understand
+  | 'tls.request_failed' // OpenSSL could not make a key or a certificate request
   | 'tls.not_exportable' // the session's state lives in OpenSSL (record layer kind 'openssl')
   | 'tls.state'; // a call that the session's state does not allow
 
