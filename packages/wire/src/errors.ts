@@ -7,7 +7,8 @@ export type WireErrorCode =
   | 'wire.no_payload' // a message whose one-of is empty or unknown to us
   | 'wire.no_uid' // a request that names no pod
   | 'wire.no_workload_info' // an add without the pod's name; upstream calls this a protocol error
-  | 'wire.version'; // a hello of a protocol version other than V1
+  | 'wire.version' // a hello of a protocol version other than V1
+  | 'xds.bad_resource'; // an xDS resource whose bytes or values cannot be used
 
 /** A message cannot be read or written. Match on `code`; `message` is for people and never holds peer bytes. */
 export class WireError extends Error {

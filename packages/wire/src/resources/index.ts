@@ -45,3 +45,10 @@ export {
   encodeAuthorization,
   type Json,
 } from './encoding.ts';
+export { decodeAddress, meshAddress, meshService, meshWorkload } from './decode-address.ts';
+export {
+  decodeAuthorization,
+  type DecodedPolicy,
+  type DroppedValue,
+  meshPolicy,
+} from './decode-authorization.ts';
