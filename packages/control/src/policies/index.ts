@@ -6,4 +6,5 @@ export {
   peerAuthenticationAttachments,
   peerAuthenticationPolicies,
 } from './peer-authentication.ts';
+export { peerAuthenticationDiagnostics } from './peer-authentication-diagnostics.ts';
 export { selectsWorkload } from './selector.ts';

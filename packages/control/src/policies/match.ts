@@ -3,6 +3,7 @@
 // is decided in authorization.ts. Fails closed for ALLOW: see `settle`.
 import type { PolicyCondition, PolicyOperation, PolicySource } from '../objects/types.ts';
 import {
+  type BlockInit,
   type Converted,
   convertList,
   type ListContext,
@@ -130,15 +131,24 @@ function listed<K extends string, T>(name: K, values: T[]): { readonly [P in K]?
 
 /**
  * What unreadable values do. ALLOW: a list of nothing but unreadable values can name nobody, and an exclusion that cannot
- * be read might exclude anybody, so the match never matches. DENY: as upstream, they are left out.
+ * be read might exclude anybody, so the match never matches. DENY: as upstream, they are left out; but when all that is
+ * left of a match is an exclusion nobody can read, it denies everybody, where upstream's empty match would deny nobody.
  */
 function settle(pairs: readonly Pair<unknown>[], { action }: PartContext, match: MatchInit): MatchInit {
-  if (action === 'DENY') return match;
-  const isUnsafe = pairs.some(
-    ({ positive, negative }) => negative.invalid > 0 || (positive.invalid > 0 && positive.values.length === 0),
-  );
-  return isUnsafe ? {} : match;
+  const hasBadExclusion = pairs.some(({ negative }) => negative.invalid > 0);
+  if (action === 'ALLOW') {
+    const namesNobody = pairs.some(({ positive }) => positive.invalid > 0 && positive.values.length === 0);
+    return hasBadExclusion || namesNobody ? {} : match;
+  }
+  const isLeftEmpty = Object.keys(match).length === 0 && pairs.every(({ positive }) => positive.invalid === 0);
+  return isLeftEmpty && hasBadExclusion ? { sourceIps: [...EVERY_SOURCE] } : match;
 }
+
+/** 0.0.0.0/0 and ::/0. */
+const EVERY_SOURCE: readonly BlockInit[] = [
+  { address: new Uint8Array(4), length: 0 },
+  { address: new Uint8Array(16), length: 0 },
+];
 
 function pairOf<T>(
   positive: readonly string[],

@@ -94,9 +94,13 @@ export function byAge(a: PeerAuthenticationObject, b: PeerAuthenticationObject):
 /** The decimal ports with their modes, in numeric order; what is no port is left out. */
 export function portModes(object: PeerAuthenticationObject): readonly (readonly [number, MtlsMode])[] {
   return Object.entries(object.spec.portLevelMtls)
-    .filter(([port]) => /^\d{1,5}$/.test(port) && Number(port) <= 65_535)
+    .filter(([port]) => isPort(port))
     .map(([port, mode]) => [Number(port), mode] as const)
     .toSorted(([a], [b]) => a - b);
+}
+
+export function isPort(text: string): boolean {
+  return /^\d{1,5}$/.test(text) && Number(text) <= 65_535;
 }
 
 function oldest(objects: readonly PeerAuthenticationObject[]): PeerAuthenticationObject | undefined {
