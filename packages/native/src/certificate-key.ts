@@ -18,7 +18,10 @@ export function certificateKey(der: Uint8Array): string {
 
 /** The same text from the parts of a revocation list: the issuer's encoded name, and the serial's content octets. */
 export function revocationKey(issuerDer: Uint8Array, serial: Uint8Array): string {
-  return `${asBuffer(issuerDer).toString('base64')}:${asBuffer(serial).toString('hex')}`;
+  // The number counts, not how it is written: DER puts a zero before a leading one bit, readers of it may not.
+  let first = 0;
+  while (first < serial.length - 1 && serial[first] === 0) first++;
+  return `${asBuffer(issuerDer).toString('base64')}:${asBuffer(serial.subarray(first)).toString('hex')}`;
 }
 
 interface Element {

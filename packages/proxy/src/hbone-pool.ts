@@ -47,6 +47,8 @@ export interface PoolDeps {
   openSocket(family: 'ipv4' | 'ipv6'): Fd;
   /** The client context of an identity; undefined while there is no certificate. The text says why. */
   clientContext(identity: string): TlsContext | { readonly error: string };
+  /** Whether one of these certificates (`SecuredSocket.certificates`) has been revoked. */
+  isRevoked(certificates: readonly string[]): boolean;
 }
 
 /** Connections that may wait for one key; beyond it they are refused rather than remembered. */
@@ -164,6 +166,15 @@ export class HbonePool {
     }
   }
 
+  /** Cuts every tunnel whose peer showed a certificate that has been revoked since. */
+  recheckRevocations(): void {
+    for (const { tunnel, peer } of this.tunnels()) {
+      if (this.#deps.isRevoked(peer.certificates)) {
+        tunnel.destroy('identity.revoked', 'connection closed: peer certificate revoked by CRL');
+      }
+    }
+  }
+
   /** Every stream ends now; tunnels without one still send what they owe their peer. */
   close(reason: ReasonCode, error: string): void {
     this.drain();
@@ -239,10 +250,15 @@ export class HbonePool {
       this.#onDialFailed(entry, 'identity.mismatch', text);
       return;
     }
+    if (this.#deps.isRevoked(socket.certificates)) {
+      refusePeer(engine, socket, Alert.certificate_revoked);
+      this.#onDialFailed(entry, 'identity.revoked', `tls error: the certificate of ${proven} is revoked`);
+      return;
+    }
     const tls: RecordTls = { version: session.version, suite: session.suite, group: session.group };
     const make = (events: TunnelEvents): Tunnel =>
       new Tunnel(engine, 'client', fd, session.records, tunnelSettings, events);
-    const peer: TunnelPeer = { identity: proven, tls };
+    const peer: TunnelPeer = { identity: proven, tls, certificates: socket.certificates };
     const pooled = new PooledTunnel(engine, this.#settings, entry.target, peer, make, this.#hooks(entry));
     if (entry.peerMaxStreams !== undefined) pooled.tunnel.peerMaxStreams = entry.peerMaxStreams;
     entry.tunnels.push(pooled);
@@ -309,6 +325,7 @@ export interface TunnelPeer {
   /** The SPIFFE ID that the peer proved. */
   readonly identity: string | undefined;
   readonly tls: RecordTls;
+  readonly certificates: readonly string[];
 }
 
 interface PooledHooks {
@@ -392,10 +409,10 @@ export class PooledTunnel implements TunnelEvents {
   }
 }
 
-/** Ends a connection whose peer proved the wrong identity: fatal bad_certificate alert, then close. */
-export function refusePeer(engine: Engine, socket: SecuredSocket): void {
+/** Ends a connection whose peer proved the wrong identity: a fatal alert (default bad_certificate), then close. */
+export function refusePeer(engine: Engine, socket: SecuredSocket, alert: number = Alert.bad_certificate): void {
   const output = new TunnelOutput(engine, socket.session.records, socket.fd);
-  output.queueAlert(AlertLevel.fatal, Alert.bad_certificate);
+  output.queueAlert(AlertLevel.fatal, alert);
   output.flush();
   output.close();
   socket.session.records.close();

@@ -3,6 +3,7 @@
 // a silent peer costs one socket for a bounded time (upstream waits for ever). It fails closed: there is a peer with at
 // least one certificate that chains to our roots, or there is a failure and the socket is closed.
 import {
+  certificateKey,
   EventMask,
   type EventHandler,
   type Fd,
@@ -23,6 +24,8 @@ export interface SecuredSocket {
   readonly session: TlsSession;
   /** Every URI SAN of the leaf that is a SPIFFE ID of a workload, in order. */
   readonly identities: readonly string[];
+  /** What revocation lists call the certificates that the peer showed, leaf first. */
+  readonly certificates: readonly string[];
 }
 
 export interface HandshakeOwner {
@@ -131,15 +134,17 @@ export class SecureHandshake implements EventHandler, Pumpable {
 
   #succeed(handshake: Handshake): void {
     let session: TlsSession;
+    let certificates: readonly string[];
     try {
       session = handshake.finish();
+      certificates = session.peerChainDer.map(certificateKey);
     } catch (error) {
       this.#fail('tls.protocol', `tls error: ${error instanceof Error ? error.message : String(error)}`);
       return;
     }
     const identities = spiffeUris(session.peerLeafDer).filter(uri => parseSpiffeId(uri) !== undefined);
     this.#end(); // the descriptor lives on under another handler
-    this.#owner.onSecured({ fd: this.#fd, session, identities });
+    this.#owner.onSecured({ fd: this.#fd, session, identities, certificates });
   }
 
   #fail(reason: ReasonCode, error: string, how: 'close' | 'linger' = 'close'): void {

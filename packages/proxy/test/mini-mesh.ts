@@ -415,6 +415,7 @@ export class ClientProxy {
           setNoDelay(fd);
           return fd;
         },
+        isRevoked: () => false,
         clientContext: identity => (identity === CLIENT_ID ? context : { error: 'no certificate yet' }),
       },
       { ...POOL, ...options.pool },

@@ -97,6 +97,8 @@ export type ToWorker =
       readonly material: CertificateMaterial | undefined;
       readonly error: string | undefined;
     }
+  /** The revoked certificates, all of them (`certificateKey` of @ambit/native); established tunnels of such peers are cut. */
+  | { readonly type: 'revocations'; readonly keys: readonly string[] }
   /** Every cached route is stale. Established connections are not touched. */
   | { readonly type: 'forgetRoutes' }
   | { readonly type: 'outboundRoute'; readonly id: number; readonly route: OutboundRoute }

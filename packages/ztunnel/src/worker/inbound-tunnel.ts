@@ -4,7 +4,7 @@
 // Life: shaking hands -> serving -> draining -> closed. It fails closed: a peer without an acceptable identity is cut
 // with a TLS alert before it may speak HTTP/2.
 import { parseSpiffeId, type ReasonCode, type SocketAddress, type SpiffeId } from '@ambit/mesh';
-import { type Fd, localAddress, peerAddress } from '@ambit/native';
+import { Alert, type Fd, localAddress, peerAddress } from '@ambit/native';
 import {
   type FrozenTunnel,
   type HandshakeOwner,
@@ -30,6 +30,8 @@ export interface InboundPeer {
   readonly identity: string;
   readonly spiffe: SpiffeId;
   readonly tls: RecordTls;
+  /** What revocation lists call the certificates it showed. */
+  readonly certificates: readonly string[];
 }
 
 interface FrozenInbound {
@@ -87,6 +89,11 @@ export class InboundTunnel implements HandshakeOwner, TunnelEvents {
     return frozen;
   }
 
+  recheckRevocations(): void {
+    if (this.#peer === undefined || !this.#pod.deps.revocations.isRevoked(this.#peer.certificates)) return;
+    this.#tunnel?.destroy('identity.revoked', 'connection closed: peer certificate revoked by CRL');
+  }
+
   drain(): void {
     this.#isDraining = true;
     this.#tunnel?.drain();
@@ -128,7 +135,7 @@ export class InboundTunnel implements HandshakeOwner, TunnelEvents {
     this.#handshake = undefined;
     const pod = this.#pod;
     const { engine, settings } = pod.deps;
-    const { session, fd, identities } = socket;
+    const { session, fd, identities, certificates } = socket;
     const identity = identities[0];
     const spiffe = identity === undefined ? undefined : parseSpiffeId(identity);
     const trustDomain = pod.workload?.trustDomain;
@@ -142,8 +149,13 @@ export class InboundTunnel implements HandshakeOwner, TunnelEvents {
       );
       return;
     }
+    if (pod.deps.revocations.isRevoked(certificates)) {
+      refusePeer(engine, socket, Alert.certificate_revoked);
+      this.#refused('identity.revoked', `tls error: the certificate of ${identity} is revoked`);
+      return;
+    }
     const tls: RecordTls = { version: session.version, suite: session.suite, group: session.group };
-    this.#peer = { source: this.#source, connected: this.#connected, identity, spiffe, tls };
+    this.#peer = { source: this.#source, connected: this.#connected, identity, spiffe, tls, certificates };
     this.#tunnel = new Tunnel(engine, 'server', fd, session.records, settings.serverTunnel, this);
     this.#tunnel.start();
     if (this.#isDraining) this.#tunnel.drain();

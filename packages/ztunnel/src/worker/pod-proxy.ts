@@ -19,6 +19,7 @@ import { InboundTunnel } from './inbound-tunnel.ts';
 import { ConnectionListener } from './listener.ts';
 import { OutboundConnection } from './outbound-connection.ts';
 import { PassthroughConnection } from './passthrough-connection.ts';
+import type { Revocations } from './revocations.ts';
 import { RouteCache } from './route-cache.ts';
 import { SocketFactory } from './socket-factory.ts';
 import type { PodInfo, WorkerSettings } from '../worker-protocol.ts';
@@ -36,6 +37,7 @@ export interface PodDeps {
   readonly engine: Engine;
   readonly settings: WorkerSettings;
   readonly certificates: CertificateStore;
+  readonly revocations: Revocations;
   readonly askOutbound: (pod: PodProxy, key: string, source: SocketAddress, destination: SocketAddress) => void;
   readonly askInbound: (pod: PodProxy, key: string, connected: SocketAddress, authority: string) => void;
   /** Tells of a connection, if anybody wants to hear that kind of news. */
@@ -85,6 +87,7 @@ export class PodProxy {
         tunnelSettings: settings.clientTunnel,
         openSocket: family => this.sockets.open(family),
         clientContext: identity => deps.certificates.client(identity),
+        isRevoked: certificates => deps.revocations.isRevoked(certificates),
       },
       settings.pool,
     );
@@ -225,6 +228,12 @@ export class PodProxy {
   forgetRoutes(): void {
     this.outboundRoutes.forget();
     this.inboundRoutes.forget();
+  }
+
+  /** Cuts tunnels, of either role, whose peer's certificate has been revoked. */
+  recheckRevocations(): void {
+    for (const tunnel of Array.from(this.#tunnels)) tunnel.recheckRevocations();
+    this.pool.recheckRevocations();
   }
 
   /** Stops accepting; what runs may run on until `force`. */

@@ -12,6 +12,7 @@ import { IdleTrim } from './idle-trim.ts';
 import { InboundTunnel } from './inbound-tunnel.ts';
 import { type PodDeps, PodProxy } from './pod-proxy.ts';
 import { RecordBatch } from './record-batch.ts';
+import { Revocations } from './revocations.ts';
 import { chooseToShed, type Movable } from './shedding.ts';
 import type { FromWorker, ToWorker, WorkerStart } from '../worker-protocol.ts';
 
@@ -33,6 +34,7 @@ export class WorkerRuntime implements EventHandler {
   readonly #wake: EventFd;
   readonly #engine: Engine;
   readonly #certificates: CertificateStore;
+  readonly #revocations = new Revocations();
   readonly #records: RecordBatch;
   readonly #pods = new Map<string, PodProxy>();
   /** Pods that were removed and still have connections, or were replaced under the same uid. */
@@ -64,6 +66,7 @@ export class WorkerRuntime implements EventHandler {
       engine: this.#engine,
       settings: start.settings,
       certificates: this.#certificates,
+      revocations: this.#revocations,
       askOutbound: (pod, key, source, destination) => {
         const id = this.#nextQuestion++;
         this.#outboundQuestions.set(id, { pod, key });
@@ -135,6 +138,9 @@ export class WorkerRuntime implements EventHandler {
         return;
       case 'certificate':
         this.#certificates.set(message.identity, message.material, message.error);
+        return;
+      case 'revocations':
+        this.#revoke(message.keys);
         return;
       case 'forgetRoutes':
         for (const pod of this.#pods.values()) pod.forgetRoutes();
@@ -220,6 +226,11 @@ export class WorkerRuntime implements EventHandler {
     this.#records.flush();
     this.#tell({ type: 'podClosed', uid: pod.info.uid });
     this.#finishDrain();
+  }
+
+  #revoke(keys: readonly string[]): void {
+    if (!this.#revocations.replace(keys)) return;
+    for (const pod of [...this.#pods.values(), ...this.#leaving]) pod.recheckRevocations();
   }
 
   #drain(deadlineMs: number): void {

@@ -1,0 +1,97 @@
+// Reads certificate revocation lists (RFC 5280 section 5): which certificates they name, and whether an authority we know
+// signed them. Runs in a helper process, for the library is large. A list by a stranger says nothing and is left out.
+import 'reflect-metadata';
+import { webcrypto, X509Certificate } from 'node:crypto';
+import { revocationKey } from '@ambit/native';
+import * as x509 from '@peculiar/x509';
+import { ZtunnelError } from '../errors.ts';
+
+export interface CrlRequest {
+  /** PEM with any number of lists, or one list in DER. */
+  readonly content: Uint8Array;
+  /** PEM: the authorities that may sign lists. */
+  readonly issuersPem: string;
+}
+
+export interface CrlFacts {
+  /** Of certificates named by lists whose signature was verified. */
+  readonly keys: readonly string[];
+  readonly lists: number;
+  /** Issuers' names of lists that no known authority signed. */
+  readonly unverified: readonly string[];
+  /** Issuers' names of lists whose time for an update has passed; they still count. */
+  readonly overdue: readonly string[];
+}
+
+const MAX_LISTS = 64;
+/** OpenSSL writes `X509 CRL` (RFC 7468 section 6); some libraries write `CRL`. */
+const PEM_LIST = /-----BEGIN (?:X509 )?CRL-----([A-Za-z0-9+/=\s]*)-----END (?:X509 )?CRL-----/g;
+const PEM_BEGIN = /-----BEGIN (?:X509 )?CRL-----/g;
+const PEM_CERTIFICATE = /-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----/g;
+
+x509.cryptoProvider.set(webcrypto as unknown as Parameters<typeof x509.cryptoProvider.set>[0]);
+
+/** @throws config.invalid when there is something that is no revocation list */
+export async function readCrls(request: CrlRequest, nowMs: number): Promise<CrlFacts> {
+  const issuers = issuersOf(request.issuersPem);
+  const keys = new Set<string>();
+  const unverified: string[] = [];
+  const overdue: string[] = [];
+  const lists = listsOf(Buffer.from(request.content)).map(parse);
+  for (const list of lists) {
+    if (!(await isSignedByOneOf(list, issuers))) {
+      unverified.push(list.issuer);
+      continue;
+    }
+    if (list.nextUpdate !== undefined && list.nextUpdate.getTime() < nowMs) overdue.push(list.issuer);
+    const issuer = new Uint8Array(list.issuerName.toArrayBuffer());
+    for (const { serialNumber } of list.entries) keys.add(revocationKey(issuer, Buffer.from(serialNumber, 'hex')));
+  }
+  return { keys: [...keys], lists: lists.length, unverified, overdue };
+}
+
+function listsOf(content: Buffer): Buffer[] {
+  const text = content.toString('latin1');
+  if (text.trim() === '') return [];
+  if (!text.trimStart().startsWith('-----BEGIN')) return [content];
+  const found = [...text.matchAll(PEM_LIST)].map(match => Buffer.from(match[1] ?? '', 'base64'));
+  const begun = text.match(PEM_BEGIN)?.length ?? 0;
+  if (found.length !== begun) throw invalid(`block ${found.length + 1} of ${begun} is not closed or not base64`);
+  if (found.length > MAX_LISTS) throw invalid(`${found.length} lists; at most ${MAX_LISTS} are read`);
+  return found;
+}
+
+function parse(der: Buffer): x509.X509Crl {
+  try {
+    return new x509.X509Crl(der);
+  } catch (cause) {
+    throw invalid(cause instanceof Error ? cause.message : String(cause));
+  }
+}
+
+function issuersOf(pem: string): x509.X509Certificate[] {
+  return [...pem.matchAll(PEM_CERTIFICATE)].flatMap(([block]) => {
+    try {
+      // Node reads it first: it is strict, and one bad root must not stop the others.
+      return [new x509.X509Certificate(new X509Certificate(block).raw)];
+    } catch {
+      return [];
+    }
+  });
+}
+
+async function isSignedByOneOf(list: x509.X509Crl, issuers: readonly x509.X509Certificate[]): Promise<boolean> {
+  for (const issuer of issuers) {
+    if (issuer.subject !== list.issuer) continue;
+    try {
+      if (await list.verify({ publicKey: issuer })) return true;
+    } catch {
+      // A key of another kind than the signature: not this one.
+    }
+  }
+  return false;
+}
+
+function invalid(reason: string): ZtunnelError {
+  return new ZtunnelError('config.invalid', `not a certificate revocation list: ${reason}`);
+}

@@ -1,0 +1,17 @@
+// The revoked certificates as a worker knows them: a set that the main thread replaces as a whole.
+
+export class Revocations {
+  #keys: ReadonlySet<string> = new Set();
+
+  /** Takes this set instead; tells whether that can concern an established connection. */
+  replace(keys: readonly string[]): boolean {
+    const before = this.#keys;
+    this.#keys = new Set(keys);
+    return keys.some(key => !before.has(key));
+  }
+
+  /** Whether one of a peer's certificates is revoked: its own, or that of an authority above it. */
+  isRevoked(certificates: readonly string[]): boolean {
+    return this.#keys.size > 0 && certificates.some(key => this.#keys.has(key));
+  }
+}
