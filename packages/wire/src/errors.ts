@@ -10,11 +10,14 @@ export type WireErrorCode =
   | 'wire.version' // a hello of a protocol version other than V1
   | 'xds.bad_resource'; // an xDS resource whose bytes or values cannot be used
 
-/** A message cannot be read or written. Match on `code`; `message` is for people and never holds peer bytes. */
-export class WireError extends Error {
-  readonly code: WireErrorCode;
+/**
+ * A message cannot be read or written, or a call failed (see grpc/call-error.ts for those codes). Match on `code`;
+ * `message` is for people and holds no more of a peer than a cut quote.
+ */
+export class WireError<Code extends string = WireErrorCode> extends Error {
+  readonly code: Code;
 
-  constructor(code: WireErrorCode, message: string, options?: ErrorOptions) {
+  constructor(code: Code, message: string, options?: ErrorOptions) {
     super(message, options);
     this.name = 'WireError';
     this.code = code;

@@ -1,2 +1,6 @@
 // @ambit/wire/grpc: the client side of the two gRPC services, for the node proxy: delta xDS and the certificate call.
-export {};
+export { CaClient, type CertificateQuestion, requestCertificate } from './ca-client.ts';
+export { CallError, type CallErrorCode, type GrpcStatus } from './call-error.ts';
+export type { GrpcCall } from './grpc-call.ts';
+export type { GrpcTarget } from './grpc-target.ts';
+export { type CallOptions, GrpcSession, openGrpcSession, type UnaryOptions } from './transport.ts';
