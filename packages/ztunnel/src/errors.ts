@@ -6,6 +6,18 @@ export type ZtunnelErrorCode =
   | 'config.invalid' // an environment variable or the local configuration file cannot be used
   | 'config.unsupported' // understood, but this version lacks what was asked for
   | 'identity.unavailable' // no certificate can be had
+  | 'identity.clock_skew' // the CA's certificate begins later than our clock says it is
+  | 'ca.unreachable' // no connection to the certificate authority, or it broke
+  | 'ca.untrusted_server' // its own certificate is not accepted, or we have no roots to judge it by
+  | 'ca.credentials' // the token for it cannot be read or sent
+  | 'ca.timeout' // the certificate authority did not answer in time
+  | 'ca.denied' // it does not let us have this certificate (Unauthenticated, PermissionDenied)
+  | 'ca.refused' // it answered with another gRPC error
+  | 'ca.bad_response' // not a chain of PEM certificates that ends in roots
+  | 'ca.wrong_identity' // a certificate for somebody else
+  | 'ca.wrong_key' // a certificate for another key
+  | 'ca.expired' // a certificate that has expired already
+  | 'ca.untrusted_chain' // a chain that does not lead to the roots that came with it
   | 'enrol.netns_gone'
   | 'enrol.port_taken'
   | 'enrol.failed' // a pod's listeners could not be opened, for another cause

@@ -6,6 +6,9 @@ import type { CertificateAuthority, IssuedCertificate } from './certificate-auth
 import { CertificateManager, type CertificateManagerOptions, type CertificateState } from './certificate-manager.ts';
 
 const HOUR_MS = 3_600_000;
+const SECRET = 'the private key';
+const ROOT_A = '-----BEGIN CERTIFICATE-----\nQQ==\n-----END CERTIFICATE-----\n';
+const ROOT_B = '-----BEGIN CERTIFICATE-----\nQg==\n-----END CERTIFICATE-----\n';
 
 /** An authority whose answers the test gives or withholds. */
 class ScriptedAuthority implements CertificateAuthority {
@@ -13,6 +16,8 @@ class ScriptedAuthority implements CertificateAuthority {
   readonly #clock: FakeClock;
   readonly #lifeMs: number;
   answer: 'issue' | 'fail' | 'hold' = 'issue';
+  roots = ROOT_A;
+  readonly signals: (AbortSignal | undefined)[] = [];
   readonly #held: (() => void)[] = [];
 
   constructor(clock: FakeClock, lifeMs: number) {
@@ -20,12 +25,13 @@ class ScriptedAuthority implements CertificateAuthority {
     this.#lifeMs = lifeMs;
   }
 
-  async issue(identity: string): Promise<IssuedCertificate> {
+  async issue(identity: string, signal?: AbortSignal): Promise<IssuedCertificate> {
     this.asked.push(identity);
+    this.signals.push(signal);
     if (this.answer === 'hold') await new Promise<void>(resolve => this.#held.push(resolve));
     if (this.answer === 'fail') throw new Error('authority down');
     const now = this.#clock.now();
-    const material = { identity, certChainPem: String(this.asked.length), privateKeyPem: '', rootsPem: '' };
+    const material = { identity, certChainPem: String(this.asked.length), privateKeyPem: SECRET, rootsPem: this.roots };
     return { material, notBeforeMs: now, notAfterMs: now + this.#lifeMs };
   }
 
@@ -163,6 +169,228 @@ test('a certificate that is already old does not make a tight loop', async () =>
   manager.want('a');
   await clock.advance(10_000);
   assert.ok(authority.asked.length <= 12, String(authority.asked.length));
+});
+
+test('a request that hangs is given up at the deadline, and its place is free for others', async () => {
+  const { clock, authority, manager, changes } = setUp({ concurrency: 1, deadlineMs: 5000 });
+  authority.answer = 'hold';
+  manager.want('hung');
+  await clock.advance(0);
+  manager.want('b');
+  authority.answer = 'issue';
+  await clock.advance(5000);
+  assert.deepEqual(changes.slice(0, 2), [
+    ['hung', 'unavailable'],
+    ['b', 'available'],
+  ]);
+  assert.equal(authority.signals[0]?.aborted, true);
+  assert.equal(manager.stats.timedOut, 1);
+  const state = manager.state('hung');
+  assert.ok(state?.kind === 'unavailable' && state.code === 'ca.timeout');
+  // The late answer changes nothing.
+  authority.release();
+  await clock.advance(0);
+  assert.equal(manager.state('hung')?.kind, 'unavailable');
+});
+
+test('a pod goes before a prefetch, and a prefetch before a renewal', async () => {
+  const { clock, authority, manager } = setUp({ concurrency: 1 });
+  manager.want('old');
+  await clock.advance(0);
+  await clock.advance(12 * HOUR_MS - 1);
+  authority.answer = 'hold';
+  manager.prefetch('busy');
+  manager.prefetch('warm');
+  manager.want('pod');
+  await clock.advance(1);
+  authority.answer = 'issue';
+  authority.release();
+  await clock.advance(0);
+  assert.deepEqual(authority.asked, ['old', 'busy', 'pod', 'warm', 'old']);
+});
+
+test('a pod that comes raises a prefetch that waits', async () => {
+  const { clock, authority, manager } = setUp({ concurrency: 1 });
+  authority.answer = 'hold';
+  manager.prefetch('busy');
+  manager.prefetch('a');
+  manager.prefetch('b');
+  manager.want('b');
+  authority.answer = 'issue';
+  authority.release();
+  await clock.advance(0);
+  assert.deepEqual(authority.asked, ['busy', 'b', 'a']);
+});
+
+test('eight of two hundred prefetches run at once, and all come', async () => {
+  const { clock, authority, manager } = setUp();
+  authority.answer = 'hold';
+  for (let i = 0; i < 200; i++) manager.prefetch(`id-${i}`);
+  await clock.advance(0);
+  assert.equal(manager.stats.running, 8);
+  authority.answer = 'issue';
+  authority.release();
+  await clock.advance(0);
+  await clock.advance(0);
+  assert.equal(manager.stats.available, 200);
+});
+
+test('a prefetched certificate is announced when a pod wants it, and each time a pod wants it again', async () => {
+  const { clock, authority, manager, changes } = setUp();
+  manager.prefetch('a');
+  await clock.advance(0);
+  assert.deepEqual(changes, []);
+  manager.want('a');
+  manager.forget('a');
+  manager.want('a');
+  assert.deepEqual(changes, [
+    ['a', 'available'],
+    ['a', 'available'],
+  ]);
+  manager.forget('a');
+  assert.equal(manager.state('a')?.kind, 'available');
+  manager.forgetPrefetched('a');
+  assert.equal(manager.state('a'), undefined);
+  assert.equal(authority.asked.length, 1);
+});
+
+test('forgetting a request that is under way frees its place at once', async () => {
+  const { clock, authority, manager } = setUp({ concurrency: 1 });
+  authority.answer = 'hold';
+  manager.want('a');
+  manager.want('b');
+  manager.forget('a');
+  await clock.advance(0);
+  assert.deepEqual(authority.asked, ['a', 'b']);
+  assert.deepEqual([authority.signals[0]?.aborted, authority.signals[1]?.aborted], [true, false]);
+  assert.equal(manager.stats.dropped, 1);
+});
+
+test('who needs an unavailable identity has it asked for again at once, but not more often than each second', async () => {
+  const { clock, authority, manager, changes } = setUp({ firstRetryMs: 60_000, maxRetryWithoutMs: 60_000 });
+  authority.answer = 'fail';
+  manager.want('a');
+  await clock.advance(0);
+  manager.need('a');
+  manager.need('a');
+  await clock.advance(999);
+  assert.equal(authority.asked.length, 1);
+  await clock.advance(1);
+  assert.equal(authority.asked.length, 2);
+  await clock.advance(5000);
+  assert.equal(authority.asked.length, 2);
+  authority.answer = 'issue';
+  manager.need('a');
+  await clock.advance(0);
+  assert.deepEqual(changes.at(-1), ['a', 'available']);
+  manager.need('a');
+  await clock.advance(2000);
+  assert.equal(authority.asked.length, 3);
+});
+
+test('a pod that comes while a prefetched identity is unavailable does not wait for the back-off', async () => {
+  const { clock, authority, manager, changes } = setUp();
+  authority.answer = 'fail';
+  manager.prefetch('a');
+  await clock.advance(3600_000);
+  const asked = authority.asked.length;
+  authority.answer = 'issue';
+  await clock.advance(1001);
+  if (manager.state('a')?.kind === 'available') return;
+  assert.equal(authority.asked.length, asked);
+  manager.want('a');
+  await clock.advance(0);
+  assert.deepEqual(changes, [
+    ['a', 'unavailable'],
+    ['a', 'available'],
+  ]);
+});
+
+test('a certificate that expires while its renewal hangs is not handed out any more', async () => {
+  const { clock, authority, manager, changes } = setUp({ lifeMs: 20_000, deadlineMs: 60_000 });
+  manager.want('a');
+  await clock.advance(0);
+  authority.answer = 'hold';
+  await clock.advance(19_999);
+  assert.equal(manager.state('a')?.kind, 'available');
+  await clock.advance(1);
+  assert.deepEqual(changes.at(-1), ['a', 'unavailable']);
+  const state = manager.state('a');
+  assert.ok(state?.kind === 'unavailable' && state.code === 'identity.expired' && /under way/.test(state.error));
+  assert.equal(manager.stats.expired, 1);
+  authority.answer = 'issue';
+  authority.release();
+  await clock.advance(0);
+  assert.deepEqual(changes.at(-1), ['a', 'available']);
+});
+
+test('an authority that is down at the start is asked until it answers', async () => {
+  const { clock, authority, manager, changes } = setUp();
+  authority.answer = 'fail';
+  for (const identity of ['a', 'b', 'c']) manager.want(identity);
+  await clock.advance(300_000);
+  assert.equal(manager.stats.available, 0);
+  authority.answer = 'issue';
+  await clock.advance(18_000);
+  assert.equal(manager.stats.available, 3);
+  assert.deepEqual(
+    changes.slice(-3).map(([, kind]) => kind),
+    ['available', 'available', 'available'],
+  );
+});
+
+test('a renewal that brings other roots has everybody renew within minutes, and only once', async () => {
+  const { clock, authority, manager } = setUp();
+  for (let i = 0; i < 20; i++) manager.want(`id-${i}`);
+  await clock.advance(6 * HOUR_MS);
+  assert.equal(authority.asked.length, 20);
+  authority.roots = ROOT_B;
+  manager.want('new');
+  await clock.advance(200_000);
+  assert.equal(authority.asked.length, 41);
+  assert.equal(manager.stats.rootRotations, 1);
+  for (const { rootsPem } of manager.identityStates()) assert.equal(rootsPem, ROOT_B);
+  await clock.advance(HOUR_MS);
+  assert.equal(authority.asked.length, 41);
+});
+
+test('two replicas of a CA that disagree about the roots do not make everybody renew for ever', async () => {
+  const { clock, authority, manager } = setUp();
+  for (let i = 0; i < 10; i++) manager.want(`id-${i}`);
+  await clock.advance(HOUR_MS);
+  const asked = authority.asked.length;
+  for (let i = 0; i < 20; i++) {
+    authority.roots = i % 2 === 0 ? ROOT_B : ROOT_A;
+    manager.want(`new-${i}`);
+    await clock.advance(60_000);
+  }
+  assert.equal(manager.stats.rootRotations, 1);
+  assert.ok(authority.asked.length <= asked + 20 + 12, String(authority.asked.length));
+});
+
+test('what may be shown has dates, the next renewal and the last error, and no key', async () => {
+  const { clock, authority, manager } = setUp({ lifeMs: 20_000 });
+  manager.want('b');
+  manager.prefetch('a');
+  await clock.advance(0);
+  authority.answer = 'fail';
+  await clock.advance(10_000);
+  const [a, b] = manager.identityStates();
+  assert.equal(a?.identity, 'a');
+  assert.equal(b?.state, 'available');
+  assert.equal(b?.notAfterMs, clock.now() + 10_000);
+  assert.equal(b?.nextRenewalMs, clock.now() + 1000);
+  assert.deepEqual(b?.lastError, { message: 'authority down', code: undefined, atMs: clock.now() });
+  assert.equal(b?.priority, 'Background');
+  assert.ok(!JSON.stringify(manager.identityStates()).includes(SECRET));
+  await clock.advance(10_000);
+  assert.deepEqual(
+    manager.identityStates().map(({ state, priority, certChainPem }) => [state, priority, certChainPem]),
+    [
+      ['unavailable', 'Warmup', ''],
+      ['unavailable', 'RealTime', ''],
+    ],
+  );
 });
 
 test('stopping ends every schedule', async () => {
