@@ -23,6 +23,16 @@ export {
 export { parseHboneAuthority } from './authority.ts';
 export { type Baggage, formatBaggage, parseBaggage } from './baggage.ts';
 export { type Rank, rankWorkload, tierByLocality } from './balancing.ts';
+export {
+  type ConnectionExplanation,
+  type ExplainedDestination,
+  type ExplainedSource,
+  type ExplainQuestion,
+  type ExplainReason,
+  type ExplainVerdict,
+  explainConnection,
+} from './explain.ts';
+export type { HopExplanation, HopTransport } from './explain-hop.ts';
 export { formatForwarded, parseForwardedHost } from './forwarded.ts';
 export {
   formatGatewayDestination,
