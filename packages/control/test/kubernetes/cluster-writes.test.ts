@@ -1,0 +1,229 @@
+// What the control plane writes to the cluster: the CA's Secret and the ConfigMaps with its roots.
+import assert from 'node:assert/strict';
+import { createPrivateKey, generateKeyPairSync } from 'node:crypto';
+import { describe, test, type TestContext } from 'node:test';
+import type { Material, MaterialStore, RootPair } from '../../src/ca/material.ts';
+import { ControlError } from '../../src/errors.ts';
+import { type ConfigMapWriter, createConfigMapWriter } from '../../src/kubernetes/config-map-writer.ts';
+import { at, mapAt } from '../../src/kubernetes/json.ts';
+import { createKubeClient, type KubeClient } from '../../src/kubernetes/kube-client.ts';
+import { createSecretMaterialStore } from '../../src/kubernetes/secret-material-store.ts';
+import { createSecretStore } from '../../src/kubernetes/secret-store.ts';
+import { SILENT_LOG } from '../../src/log.ts';
+import { readObject } from '../../src/objects/index.ts';
+import type { ObjectChange } from '../../src/objects/types.ts';
+import type { ApiServer } from './api-server.ts';
+import { namespace, startServer, temporaryDirectory } from './fixture.ts';
+
+const LIMIT = { timeout: 15_000 };
+const bytes = (text: string): Uint8Array => Buffer.from(text);
+
+async function cluster(t: TestContext): Promise<{ readonly server: ApiServer; readonly client: KubeClient }> {
+  const server = await startServer(t);
+  server.put(namespace('istio-system'));
+  const client = createKubeClient({ kubeconfig: server.writeKubeconfig(temporaryDirectory(t)) });
+  t.after(() => client.close());
+  return { server, client };
+}
+
+describe('secret store', LIMIT, () => {
+  const where = { namespace: 'istio-system', name: 'istio-ca-secret' };
+
+  test('of two who create at once, one wins and the other is given what the first wrote', async t => {
+    const { server, client } = await cluster(t);
+    const [one, two] = [createSecretStore({ client, ...where }), createSecretStore({ client, ...where })];
+    assert.equal(await one.get(), undefined);
+    const results = await Promise.all([
+      one.create({ 'ca-key.pem': bytes('1') }),
+      two.create({ 'ca-key.pem': bytes('2') }),
+    ]);
+    assert.deepEqual(results.map(({ kind }) => kind).sort(), ['conflict', 'saved']);
+    const [saved, lost] = results[0].kind === 'saved' ? results : results.toReversed();
+    assert.ok(saved?.kind === 'saved' && lost?.kind === 'conflict');
+    assert.deepEqual(lost.current, saved.contents);
+    assert.equal(at(server.get('Secret', 'istio-system', 'istio-ca-secret'), 'type'), 'istio.io/ca-root');
+  });
+
+  test('an update from an old version changes nothing and shows what is there', async t => {
+    const { client } = await cluster(t);
+    const store = createSecretStore({ client, ...where });
+    await store.create({ a: bytes('1'), b: bytes('kept') });
+    const first = (await store.get()) ?? assert.fail();
+    const second = await store.update({ a: bytes('2') }, first);
+    assert.ok(second.kind === 'saved');
+    assert.deepEqual(
+      Object.fromEntries(Object.entries(second.contents.data).map(([key, value]) => [key, String(value)])),
+      {
+        a: '2',
+        b: 'kept',
+      },
+    );
+    const stale = await store.update({ a: bytes('3') }, first);
+    assert.deepEqual(stale, { kind: 'conflict', current: second.contents });
+    const racing = await Promise.all([
+      store.update({ a: bytes('4') }, second.contents),
+      store.update({ a: bytes('5') }, second.contents),
+    ]);
+    assert.deepEqual(racing.map(({ kind }) => kind).sort(), ['conflict', 'saved']);
+  });
+
+  test('refusals are errors, never an absent secret', async t => {
+    const { server, client } = await cluster(t);
+    const store = createSecretStore({ client, ...where });
+    server.faults.forbid = () => true;
+    await assert.rejects(store.get(), { code: 'kube.forbidden' });
+    await assert.rejects(store.create({ a: bytes('1') }), { code: 'kube.forbidden' });
+  });
+});
+
+describe('material of the authority in a Secret', LIMIT, () => {
+  const pair = (name: string, type: 'ec' | 'rsa' = 'ec'): RootPair => {
+    const { privateKey } =
+      type === 'ec'
+        ? generateKeyPairSync('ec', { namedCurve: 'P-256' })
+        : generateKeyPairSync('rsa', { modulusLength: 2048 });
+    const body = Buffer.from(`certificate ${name}`).toString('base64'); // never parsed here
+    const certPem = `-----BEGIN CERTIFICATE-----\n${body}\n-----END CERTIFICATE-----\n`;
+    return { certPem, keyPem: privateKey.export({ type: 'pkcs8', format: 'pem' }).toString() };
+  };
+  const steady = (root: RootPair): Material => ({ root, rotation: { kind: 'steady' } });
+
+  test('two control planes that start at once agree on one root, and a rotation survives', async t => {
+    const { client } = await cluster(t);
+    const make = (): MaterialStore =>
+      createSecretMaterialStore(createSecretStore({ client, namespace: 'istio-system', name: 'istio-ca-secret' }));
+    const [one, two] = [make(), make()];
+    assert.equal(await one.load(), undefined);
+    const [a, b] = [steady(pair('a')), steady(pair('b'))];
+    const saved = await Promise.all([one.save(a, undefined), two.save(b, undefined)]);
+    assert.notEqual(saved[0], saved[1]);
+    const agreed = (await two.load()) ?? assert.fail();
+    assert.deepEqual(agreed, saved[0] ? a : b);
+    const rotating: Material = { root: agreed.root, rotation: { kind: 'announced', next: pair('n'), sinceMs: 5 } };
+    assert.equal(await one.save(rotating, agreed), true);
+    assert.equal(await two.save(a, agreed), false);
+    assert.deepEqual(await two.load(), rotating);
+  });
+
+  test("istiod's secret is taken over, and a root that it replaced is seen", async t => {
+    const { server, client } = await cluster(t);
+    const store = createSecretStore({ client, namespace: 'istio-system', name: 'istio-ca-secret' });
+    const theirs = pair('theirs', 'rsa');
+    const pkcs1 = createPrivateKey(theirs.keyPem).export({ type: 'pkcs1', format: 'pem' });
+    await store.create({ 'ca-cert.pem': bytes(theirs.certPem), 'ca-key.pem': Buffer.from(pkcs1) });
+    const ours = createSecretMaterialStore(store);
+    const taken = (await ours.load()) ?? assert.fail();
+    assert.deepEqual(taken, steady(theirs));
+    assert.equal(
+      await ours.save({ ...taken, rotation: { kind: 'switched', previous: pair('p'), sinceMs: 1 } }, taken),
+      true,
+    );
+    assert.equal((await ours.load())?.rotation.kind, 'switched');
+    const replaced = pair('replaced');
+    const now = (await store.get()) ?? assert.fail();
+    await store.update({ 'ca-cert.pem': bytes(replaced.certPem), 'ca-key.pem': bytes(replaced.keyPem) }, now);
+    assert.deepEqual(await ours.load(), steady(replaced));
+    assert.equal(at(server.get('Secret', 'istio-system', 'istio-ca-secret'), 'kind'), 'Secret');
+  });
+
+  test('a broken key is an error that does not quote it, and is never replaced', async t => {
+    const { client } = await cluster(t);
+    const store = createSecretStore({ client, namespace: 'istio-system', name: 'istio-ca-secret' });
+    await store.create({ 'ca-cert.pem': bytes('x'), 'ca-key.pem': bytes('hidden') });
+    const ours = createSecretMaterialStore(store);
+    for (const attempt of [ours.load(), ours.save(steady(pair('a')), undefined)]) {
+      await assert.rejects(attempt, (error: unknown) => {
+        assert.ok(error instanceof ControlError && !error.message.includes('hidden'));
+        return error.code === 'ca.bad_material' && error.cause === undefined;
+      });
+    }
+  });
+});
+
+describe('config map writer', LIMIT, () => {
+  const changeOf = (name: string, isGone = false): ObjectChange => {
+    const read = readObject(namespace(name));
+    assert.ok('object' in read);
+    return { ref: { kind: 'Namespace', namespace: '', name }, object: isGone ? undefined : read.object };
+  };
+
+  async function writing(t: TestContext): Promise<{ readonly server: ApiServer; readonly writer: ConfigMapWriter }> {
+    const { server, client } = await cluster(t);
+    const writer = createConfigMapWriter({ client, log: SILENT_LOG, retryMinMs: 5, retryMaxMs: 20 });
+    t.after(() => writer.close());
+    return { server, writer };
+  }
+  const rootIn = (server: ApiServer, where: string): string | undefined =>
+    mapAt(server.get('ConfigMap', where, 'istio-ca-root-cert'), 'data')['root-cert.pem'];
+  const writes = (server: ApiServer): number => server.requests.filter(({ method }) => method !== 'GET').length;
+
+  test('the roots are in every namespace but the excluded ones, labelled, with the revocation list', async t => {
+    const { server, writer } = await writing(t);
+    const names = ['shop', 'kube-system', 'kube-public', 'kube-node-lease', 'local-path-storage'];
+    for (const name of names) server.put(namespace(name));
+    writer.observe(names.map(name => changeOf(name)));
+    writer.publish({ rootCert: 'ROOT', crl: 'CRL' });
+    await writer.idle();
+    const found = names.filter(name => rootIn(server, name) === 'ROOT');
+    assert.deepEqual(found, ['shop', 'kube-system']);
+    const made = server.get('ConfigMap', 'shop', 'istio-ca-root-cert');
+    assert.deepEqual(made?.metadata.labels, { 'istio.io/config': 'true' });
+    assert.deepEqual(mapAt(server.get('ConfigMap', 'shop', 'istio-ca-crl'), 'data'), { 'ca-crl.pem': 'CRL' });
+  });
+
+  test('what is right is not written again; what is wrong is mended and foreign keys are kept', async t => {
+    const { server, writer } = await writing(t);
+    server.put(namespace('right'));
+    server.put(namespace('wrong'));
+    const map = { apiVersion: 'v1', kind: 'ConfigMap' };
+    const metadata = { name: 'istio-ca-root-cert', labels: { 'istio.io/config': 'true' } };
+    server.put({ ...map, metadata: { ...metadata, namespace: 'right' }, data: { 'root-cert.pem': 'ROOT' } });
+    server.put({
+      ...map,
+      metadata: { name: metadata.name, namespace: 'wrong' },
+      data: { 'root-cert.pem': 'OLD', other: 'x' },
+    });
+    writer.observe([changeOf('right'), changeOf('wrong')]);
+    writer.publish({ rootCert: 'ROOT', crl: undefined });
+    await writer.idle();
+    assert.equal(writes(server), 1);
+    assert.deepEqual(mapAt(server.get('ConfigMap', 'wrong', 'istio-ca-root-cert'), 'data'), {
+      'root-cert.pem': 'ROOT',
+      other: 'x',
+    });
+    writer.publish({ rootCert: 'NEXT', crl: undefined });
+    await writer.idle();
+    assert.equal(rootIn(server, 'right'), 'NEXT');
+    assert.equal(writes(server), 3);
+  });
+
+  test('a namespace that comes later gets them; one that goes is forgotten', async t => {
+    const { server, writer } = await writing(t);
+    writer.publish({ rootCert: 'ROOT', crl: undefined });
+    writer.observe([changeOf('late')]); // not there yet, or already gone: creating fails
+    await server.until(() => server.requests.length > 0);
+    server.put(namespace('late'));
+    await writer.idle();
+    assert.equal(rootIn(server, 'late'), 'ROOT');
+    writer.observe([changeOf('never')]);
+    writer.observe([changeOf('never', true)]);
+    await writer.idle();
+  });
+
+  test('a refusal is a problem until it passes', async t => {
+    const { server, writer } = await writing(t);
+    server.put(namespace('shop'));
+    server.faults.forbid = ({ verb }) => verb === 'create';
+    writer.observe([changeOf('shop')]);
+    writer.publish({ rootCert: 'ROOT', crl: undefined });
+    await server.until(() => server.requests.filter(({ method }) => method === 'POST').length === 3);
+    assert.deepEqual(
+      writer.problems().map(({ code }) => code),
+      ['kube.forbidden'],
+    );
+    server.faults.forbid = undefined;
+    await writer.idle();
+    assert.deepEqual(writer.problems(), []);
+    assert.equal(rootIn(server, 'shop'), 'ROOT');
+  });
+});
