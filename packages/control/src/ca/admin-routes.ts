@@ -3,7 +3,8 @@
 import * as z from 'zod';
 import type { LocalTokens } from '../auth/local-token.ts';
 import { ControlError } from '../errors.ts';
-import type { CertificateAuthority, ListedCertificate } from './certificate-authority.ts';
+import type { ListedCertificate } from './authority-types.ts';
+import type { CertificateAuthority } from './certificate-authority.ts';
 
 export interface AdminAnswer {
   readonly status: number;

@@ -171,7 +171,11 @@ test('a revoked certificate fails at openssl, its neighbour does not, and both s
     assert.equal(await readFile(join(directory, 'crl.pem'), 'utf8'), second.crlPem);
     assert.equal(second.rootsPem, good.at(-1));
     const listed = second.list();
-    assert.deepEqual(listed.map(each => each.isRevoked).toSorted(), [false, true]);
+    assert.deepEqual(
+      listed.filter(each => each.isRevoked).map(each => each.serial.toUpperCase()),
+      [serial],
+    );
+    assert.equal(listed.length, 2);
     // The identity's other certificates go with it.
     assert.equal((await second.revoke({ identity: 'spiffe://cluster.local/ns/shop/sa/cart' })).length, 2);
     assert.equal(await verifies(directory, good, { crlPem: second.crlPem }), false);

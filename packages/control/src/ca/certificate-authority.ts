@@ -3,65 +3,26 @@
 // have which identity (authorize.ts) and speaks no protocol (handler.ts).
 import { generateKeyPair } from 'node:crypto';
 import { promisify } from 'node:util';
-import { formatSpiffeId, parseSpiffeId, type SpiffeId } from '@ambit/mesh';
+import { formatSpiffeId, parseSpiffeId } from '@ambit/mesh';
 import type { Caller } from '../auth/caller.ts';
 import type { Diagnostic } from '../diagnostic.ts';
 import { ControlError } from '../errors.ts';
 import type { Log } from '../log.ts';
 import { AuditLog } from './audit-log.ts';
+import type {
+  AuthorityListener,
+  AuthorityStatus,
+  CertificateAuthorityOptions,
+  CertificateRequest,
+  ListedCertificate,
+} from './authority-types.ts';
 import { readCsr } from './csr.ts';
 import { type Issued, IssuedIndex } from './issued-index.ts';
+import { issueLeaf, normalSerial } from './leaf.ts';
 import { Revocations } from './revocations.ts';
 import { SERVING_LIFETIME_MS, type ServingMaterial, toServingNames } from './serving-certificate.ts';
-import { BACKDATE_MS } from './signer.ts';
-import type { SigningSource, SigningState } from './signing-source.ts';
+import type { SigningState } from './signing-source.ts';
 import { ensureStateDirectory, reasonOf } from './state-files.ts';
-import { EMPTY_NAME, type Name, randomSerial, toPem, writeCertificate } from './x509-writer.ts';
-
-export interface CertificateAuthorityOptions {
-  readonly source: SigningSource;
-  /** Audit log, index, revocations and the published list live here. */
-  readonly stateDirectory: string;
-  readonly trustDomain: string;
-  /** Of certificates that ask for none. Default 24 hours. */
-  readonly defaultTtlMs?: number;
-  /** Default 90 days. */
-  readonly maxTtlMs?: number;
-  readonly log: Log;
-  readonly now?: () => number;
-}
-
-export interface CertificateRequest {
-  readonly caller: Caller;
-  readonly peer: string;
-  /** The identity that was authorised; the only name in the certificate. */
-  readonly identity: SpiffeId;
-  readonly csrPem: string;
-  /** Nought or less: the default. */
-  readonly ttlMs: number;
-}
-
-/** Whom changes are told to; each is called with the whole present state. */
-export interface AuthorityListener {
-  /** The roots to trust (ConfigMap `istio-ca-root-cert`). */
-  readonly roots?: (rootsPem: string) => void;
-  /** The lists of revoked certificates (ConfigMap `istio-ca-crl`). */
-  readonly crl?: (crlPem: string) => void;
-  /** Signer, roots or revocations changed: make serving material again, look at open connections again. */
-  readonly changed?: () => void;
-}
-
-export type ListedCertificate = Issued & { readonly isRevoked: boolean };
-
-export interface AuthorityStatus {
-  readonly source: string;
-  readonly phase: string;
-  readonly signer: { readonly subject: string; readonly notAfterMs: number; readonly id: string };
-  readonly crlNumber: number;
-  readonly issued: number;
-  readonly refusals: Readonly<Record<string, number>>;
-  readonly problems: readonly Diagnostic[];
-}
 
 const DAY_MS = 86_400_000;
 /** How often everything that is due by the clock is looked at. */
@@ -250,7 +211,9 @@ export class CertificateAuthority {
     const wanted = toServingNames(names);
     if (wanted.bad.length > 0)
       this.#log.warn('Left names out of the serving certificate', { names: wanted.bad.join(' ') });
-    const { leafPem, serial, notBeforeMs, notAfterMs } = this.#leaf(
+    const { leafPem, serial, notBeforeMs, notAfterMs } = issueLeaf(
+      this.#state.signer,
+      this.#now(),
       keys.publicKey.export({ type: 'spki', format: 'der' }),
       wanted.names,
       ['server'],
@@ -317,7 +280,9 @@ export class CertificateAuthority {
       throw new ControlError('ca.bad_ttl', `the requested life is longer than the longest, ${maxTtlMs / 1000} s`);
     }
     const spki = readCsr(request.csrPem);
-    const { leafPem, serial, notAfterMs } = this.#leaf(
+    const { leafPem, serial, notAfterMs } = issueLeaf(
+      this.#state.signer,
+      this.#now(),
       spki,
       [{ kind: 'uri', text: identity }],
       ['server', 'client'],
@@ -337,39 +302,6 @@ export class CertificateAuthority {
     this.granted({ event: 'certificate', caller, peer, requested: identity, serial, notAfterMs });
     this.#issued += 1;
     return [leafPem, ...signer.intermediates, rootsPem];
-  }
-
-  #leaf(
-    spki: Buffer,
-    names: readonly Name[],
-    usages: readonly ('server' | 'client')[],
-    ttlMs: number,
-  ): { readonly leafPem: string; readonly serial: string; readonly notBeforeMs: number; readonly notAfterMs: number } {
-    const { signer } = this.#state;
-    const nowMs = this.#now();
-    if (signer.notAfterMs <= nowMs || signer.certificate.validFromDate.getTime() > nowMs) {
-      throw new ControlError(
-        'ca.expired',
-        `the signing certificate is not valid now; it ends on ${signer.certificate.validTo}`,
-        {
-          next: 'replace it, or mend the clock',
-        },
-      );
-    }
-    // X.509 counts whole seconds; rounding down keeps the leaf inside its signer.
-    const notAfterMs = Math.floor(Math.min(nowMs + ttlMs, signer.notAfterMs) / 1000) * 1000;
-    const notBeforeMs = Math.floor((nowMs - BACKDATE_MS) / 1000) * 1000;
-    const serial = randomSerial();
-    const der = writeCertificate({
-      issuer: signer,
-      subject: EMPTY_NAME,
-      spki,
-      serial,
-      notBeforeMs,
-      notAfterMs,
-      role: { kind: 'leaf', names, usages },
-    });
-    return { leafPem: toPem('CERTIFICATE', der), serial: serial.toString('hex'), notBeforeMs, notAfterMs };
   }
 
   #addToIndex(issued: Issued): void {
@@ -459,14 +391,4 @@ export class CertificateAuthority {
 /** A signer past its end signs no lists: none of its certificates is valid any more. */
 function usable<S extends { readonly notAfterMs: number }>(signers: readonly S[], nowMs: number): readonly S[] {
   return signers.filter(each => each.notAfterMs > nowMs);
-}
-
-/** Serials as people copy them: with colons, capitals, leading zeros. */
-function normalSerial(text: string): string {
-  const hex = text
-    .toLowerCase()
-    .replace(/^0x/, '')
-    .replaceAll(':', '')
-    .replace(/^0+(?=.)/, '');
-  return hex.length % 2 === 0 ? hex : `0${hex}`;
 }

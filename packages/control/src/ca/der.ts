@@ -1,6 +1,6 @@
 // DER (X.690) as far as certificates, requests and revocation lists need it: a writer from parts, and a strict reader that
 // takes definite, minimal lengths only and never looks outside what it was given. Pure; no meaning of any field.
-// Why not the X.509 library: measured on requests of a node's pods it took twenty times the processor time of this.
+// Why not the X.509 library: for one request and certificate it took 8 ms of processor time, with this it is under 1 ms.
 
 /** Universal tags, with the constructed bit where it belongs. */
 export const Tag = {

@@ -2,21 +2,12 @@
 // every refusal into a gRPC status. Who is refused for what they are learns nothing more than that; the reason is in the
 // audit log.
 import { formatSpiffeId, parseSpiffeId, type SpiffeId } from '@ambit/mesh';
+import { type CertificateHandler, type CertificateRequest, type GrpcCode, GrpcError } from '@ambit/wire/grpc-server';
 import type { AuthOutcome, Authenticator, Caller, Credentials } from '../auth/caller.ts';
 import { ControlError } from '../errors.ts';
 import type { PodDirectory } from '../model/resource.ts';
 import { authorizeIdentity } from './authorize.ts';
 import type { CertificateAuthority } from './certificate-authority.ts';
-
-/** What the gRPC server hands over of a call. */
-export interface CreateCertificateRequest {
-  readonly csr: string;
-  readonly validityDurationSeconds: bigint;
-  /** `ImpersonatedIdentity` names another identity than the caller's; `CertSigner` is not read. */
-  readonly metadata: Readonly<Record<string, unknown>>;
-}
-
-export type CertificateStatus = 'invalid_argument' | 'unauthenticated' | 'unavailable' | 'internal';
 
 export interface HandlerDeps {
   readonly ca: CertificateAuthority;
@@ -24,16 +15,9 @@ export interface HandlerDeps {
   readonly directory: PodDirectory;
   /** Accounts, `namespace/name`, that may ask for identities of pods on their node. */
   readonly trustedAccounts: readonly string[];
-  /** Makes the error that ends a call with a status: the gRPC server's own. */
-  readonly toError: (status: CertificateStatus, message: string) => Error;
 }
 
-export type CertificateHandler = (
-  request: CreateCertificateRequest,
-  context: { readonly credentials: Credentials },
-) => Promise<{ readonly certChain: readonly string[] }>;
-
-const STATUSES: ReadonlyMap<string, CertificateStatus> = new Map([
+const STATUSES: ReadonlyMap<string, GrpcCode> = new Map([
   ['ca.bad_csr', 'invalid_argument'],
   ['ca.bad_key', 'invalid_argument'],
   ['ca.bad_ttl', 'invalid_argument'],
@@ -43,13 +27,13 @@ const STATUSES: ReadonlyMap<string, CertificateStatus> = new Map([
 const OPAQUE = 'request authenticate failure';
 
 export function certificateHandler(deps: HandlerDeps): CertificateHandler {
-  const { ca, authenticator, toError } = deps;
+  const { ca, authenticator } = deps;
   return async (request, { credentials }) => {
     const { peer } = credentials;
     const outcome = await authenticate(authenticator, credentials);
     if (outcome.kind === 'refused') {
       ca.refused({ peer }, outcome.code, outcome.reason);
-      throw toError('unauthenticated', OPAQUE);
+      throw new GrpcError('unauthenticated', OPAQUE);
     }
     const { caller } = outcome;
     const identity = chooseIdentity(deps, caller, request, peer);
@@ -66,7 +50,7 @@ export function certificateHandler(deps: HandlerDeps): CertificateHandler {
       const status = error instanceof ControlError ? (STATUSES.get(error.code) ?? 'internal') : 'internal';
       // What is wrong with the request its sender may read; what is wrong with us is for our own log.
       const isTheirs = status === 'invalid_argument' && error instanceof ControlError;
-      throw toError(status, isTheirs ? error.message : 'the certificate authority cannot sign now');
+      throw new GrpcError(status, isTheirs ? error.message : 'the certificate authority cannot sign now');
     }
   };
 }
@@ -81,9 +65,9 @@ async function authenticate(authenticator: Authenticator, credentials: Credentia
 }
 
 function chooseIdentity(
-  { ca, directory, trustedAccounts, toError }: HandlerDeps,
+  { ca, directory, trustedAccounts }: HandlerDeps,
   caller: Caller,
-  { metadata }: CreateCertificateRequest,
+  { metadata }: CertificateRequest,
   peer: string,
 ): SpiffeId {
   const { ImpersonatedIdentity: wanted } = metadata;
@@ -96,12 +80,12 @@ function chooseIdentity(
         : undefined;
   if (requested === undefined) {
     ca.refused({ caller, peer }, 'ca.bad_identity', 'the impersonated identity is not a SPIFFE id', String(wanted));
-    throw toError('unauthenticated', OPAQUE);
+    throw new GrpcError('unauthenticated', OPAQUE);
   }
   const decision = authorizeIdentity(caller, requested, directory, trustedAccounts);
   if (decision.kind === 'allowed') return requested;
   ca.refused({ caller, peer }, decision.code, decision.reason, formatSpiffeId(requested));
-  throw toError('unauthenticated', decision.isRetryable ? `${OPAQUE}: not known yet, try again` : OPAQUE);
+  throw new GrpcError('unauthenticated', decision.isRetryable ? `${OPAQUE}: not known yet, try again` : OPAQUE);
 }
 
 /** Exact up to a thousand years, and never small for something large. */

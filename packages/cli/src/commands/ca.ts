@@ -1,0 +1,177 @@
+// `ambit ca`: what an administrator does with the certificate authority of a running control plane, over its admin socket.
+// Answers on standard output, errors with their code and the next step on standard error. Exit status 0 done, 1 refused
+// (no such certificate, a change of roots under way), 2 wrong usage, 3 the control plane cannot be reached.
+import { request } from 'node:http';
+import { join } from 'node:path';
+
+export interface CaFlags {
+  /** State directory of the control plane. */
+  readonly state: string;
+  readonly output?: 'table' | 'json';
+}
+
+export type RevokeFlags = CaFlags & { readonly serial?: string; readonly identity?: string };
+
+export type TokenFlags = CaFlags & {
+  readonly node: string;
+  readonly namespace: string;
+  readonly serviceAccount: string;
+  /** `30d`, `12h`, `90m`. */
+  readonly ttl?: string;
+};
+
+interface Answer {
+  readonly status: number;
+  readonly json: Readonly<Record<string, unknown>>;
+}
+
+interface CertificateRow {
+  readonly serial: string;
+  readonly identity: string;
+  readonly node: string;
+  readonly notAfter: string;
+  readonly isRevoked: boolean;
+}
+
+const TIMEOUT_MS = 15_000;
+const MAX_ANSWER_BYTES = 256 * 1024 * 1024;
+const UNIT_SECONDS: Readonly<Record<string, number>> = { s: 1, m: 60, h: 3600, d: 86_400 };
+
+export async function caRevoke(flags: RevokeFlags): Promise<number> {
+  const { serial, identity } = flags;
+  if ((serial === undefined) === (identity === undefined))
+    return usage('name --serial HEX or --identity SPIFFE, one of them');
+  return ask(flags, 'POST', '/ca/revoke', serial === undefined ? { identity } : { serial }, ({ revoked }) => {
+    const rows = toRows(revoked);
+    return `${rows.map(row => `revoked ${row.serial}  ${row.identity}\n`).join('')}the lists are published\n`;
+  });
+}
+
+export async function caList(flags: CaFlags): Promise<number> {
+  return ask(flags, 'GET', '/ca/certificates', undefined, ({ certificates }) => {
+    const rows = toRows(certificates).map(({ serial, identity, node, notAfter, isRevoked }) => {
+      return [identity, node === '' ? '–' : node, notAfter.slice(0, 19), isRevoked ? 'REVOKED' : 'good', serial];
+    });
+    return table([['IDENTITY', 'NODE', 'NOT AFTER (UTC)', 'STATE', 'SERIAL'], ...rows]);
+  });
+}
+
+export async function caRotateRoot(flags: CaFlags): Promise<number> {
+  return ask(
+    flags,
+    'POST',
+    '/ca/rotate-root',
+    {},
+    () =>
+      'a new root is announced; it signs when every node has had time to learn it\nnext: ambit ca list -o json shows the phase\n',
+  );
+}
+
+export async function caToken(flags: TokenFlags): Promise<number> {
+  const { node, namespace, serviceAccount, ttl } = flags;
+  const ttlSeconds = ttl === undefined ? undefined : toSeconds(ttl);
+  if (ttl !== undefined && ttlSeconds === undefined) return usage(`--ttl ${ttl} is not a time such as 12h or 30d`);
+  // Nothing but the token: it goes into a file.
+  return ask(
+    flags,
+    'POST',
+    '/ca/token',
+    { node, namespace, serviceAccount, ttlSeconds },
+    ({ token }) => `${String(token)}\n`,
+  );
+}
+
+export async function caCrl(flags: CaFlags): Promise<number> {
+  return ask(flags, 'GET', '/ca/crl', undefined, ({ crl }) => String(crl));
+}
+
+async function ask(
+  flags: CaFlags,
+  method: string,
+  path: string,
+  body: object | undefined,
+  show: (json: Answer['json']) => string,
+): Promise<number> {
+  const socketPath = join(flags.state, 'admin.sock');
+  let answer: Answer;
+  try {
+    answer = await call(socketPath, method, path, body);
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    complain(
+      `cannot reach the control plane at ${socketPath}: ${reason}`,
+      'ca.unreachable',
+      'is ambit control running, with this --state, as this user?',
+    );
+    return 3;
+  }
+  const { status, json } = answer;
+  if (status !== 200) {
+    const { code, message, next } = json;
+    complain(String(message), String(code), typeof next === 'string' ? next : undefined);
+    return status === 400 ? 2 : 1;
+  }
+  process.stdout.write(flags.output === 'json' ? `${JSON.stringify(json, undefined, 2)}\n` : show(json));
+  return 0;
+}
+
+function call(socketPath: string, method: string, path: string, body: object | undefined): Promise<Answer> {
+  const { promise, resolve, reject } = Promise.withResolvers<Answer>();
+  const text = body === undefined ? '' : JSON.stringify(body);
+  const headers = { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text) };
+  const sent = request({ socketPath, method, path, headers, timeout: TIMEOUT_MS }, response => {
+    const chunks: Buffer[] = [];
+    let bytes = 0;
+    response.on('data', (chunk: Buffer) => {
+      bytes += chunk.length;
+      if (bytes > MAX_ANSWER_BYTES) sent.destroy(new Error('the answer is too large'));
+      else chunks.push(chunk);
+    });
+    response.on('error', reject);
+    response.on('end', () => {
+      try {
+        const json: unknown = JSON.parse(Buffer.concat(chunks).toString('utf8'));
+        resolve({ status: response.statusCode ?? 0, json: { ...(json as object) } });
+      } catch {
+        reject(new Error(`status ${response.statusCode}, and no JSON`));
+      }
+    });
+  });
+  sent.on('timeout', () => sent.destroy(new Error(`no answer in ${TIMEOUT_MS / 1000} s`)));
+  sent.on('error', reject);
+  sent.end(text);
+  return promise;
+}
+
+/** Our own control plane sends these. */
+function toRows(value: unknown): readonly CertificateRow[] {
+  return Array.isArray(value) ? (value as CertificateRow[]) : [];
+}
+
+function table(rows: readonly (readonly string[])[]): string {
+  const widths = rows[0]?.map((_, column) => Math.max(...rows.map(row => row[column]?.length ?? 0))) ?? [];
+  return rows
+    .map(
+      row =>
+        `${row
+          .map((cell, column) => cell.padEnd(widths[column] ?? 0))
+          .join('  ')
+          .trimEnd()}\n`,
+    )
+    .join('');
+}
+
+function toSeconds(text: string): number | undefined {
+  const [, digits, unit = ''] = /^(\d{1,9})([smhd])$/.exec(text) ?? [];
+  const factor = UNIT_SECONDS[unit];
+  return digits === undefined || factor === undefined ? undefined : Number(digits) * factor;
+}
+
+function usage(message: string): number {
+  complain(message, 'ca.usage', 'ambit ca --help');
+  return 2;
+}
+
+function complain(message: string, code: string, next: string | undefined): void {
+  process.stderr.write(`error: ${message}  [${code}]\n${next === undefined ? '' : `  next    ${next}\n`}`);
+}
