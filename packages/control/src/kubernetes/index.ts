@@ -12,7 +12,6 @@ export {
   type SecretStoreOptions,
   type SecretWrite,
 } from './secret-store.ts';
-export { createSecretMaterialStore } from './secret-material-store.ts';
 export {
   type ConfigMapWriter,
   type ConfigMapWriterOptions,

@@ -1,13 +1,9 @@
 // What the control plane writes to the cluster: the CA's Secret and the ConfigMaps with its roots.
 import assert from 'node:assert/strict';
-import { createPrivateKey, generateKeyPairSync } from 'node:crypto';
 import { describe, test, type TestContext } from 'node:test';
-import type { Material, MaterialStore, RootPair } from '../../src/ca/material.ts';
-import { ControlError } from '../../src/errors.ts';
 import { type ConfigMapWriter, createConfigMapWriter } from '../../src/kubernetes/config-map-writer.ts';
 import { at, mapAt } from '../../src/kubernetes/json.ts';
 import { createKubeClient, type KubeClient } from '../../src/kubernetes/kube-client.ts';
-import { createSecretMaterialStore } from '../../src/kubernetes/secret-material-store.ts';
 import { createSecretStore } from '../../src/kubernetes/secret-store.ts';
 import { SILENT_LOG } from '../../src/log.ts';
 import { readObject } from '../../src/objects/index.ts';
@@ -73,70 +69,6 @@ describe('secret store', LIMIT, () => {
     server.faults.forbid = () => true;
     await assert.rejects(store.get(), { code: 'kube.forbidden' });
     await assert.rejects(store.create({ a: bytes('1') }), { code: 'kube.forbidden' });
-  });
-});
-
-describe('material of the authority in a Secret', LIMIT, () => {
-  const pair = (name: string, type: 'ec' | 'rsa' = 'ec'): RootPair => {
-    const { privateKey } =
-      type === 'ec'
-        ? generateKeyPairSync('ec', { namedCurve: 'P-256' })
-        : generateKeyPairSync('rsa', { modulusLength: 2048 });
-    const body = Buffer.from(`certificate ${name}`).toString('base64'); // never parsed here
-    const certPem = `-----BEGIN CERTIFICATE-----\n${body}\n-----END CERTIFICATE-----\n`;
-    return { certPem, keyPem: privateKey.export({ type: 'pkcs8', format: 'pem' }).toString() };
-  };
-  const steady = (root: RootPair): Material => ({ root, rotation: { kind: 'steady' } });
-
-  test('two control planes that start at once agree on one root, and a rotation survives', async t => {
-    const { client } = await cluster(t);
-    const make = (): MaterialStore =>
-      createSecretMaterialStore(createSecretStore({ client, namespace: 'istio-system', name: 'istio-ca-secret' }));
-    const [one, two] = [make(), make()];
-    assert.equal(await one.load(), undefined);
-    const [a, b] = [steady(pair('a')), steady(pair('b'))];
-    const saved = await Promise.all([one.save(a, undefined), two.save(b, undefined)]);
-    assert.notEqual(saved[0], saved[1]);
-    const agreed = (await two.load()) ?? assert.fail();
-    assert.deepEqual(agreed, saved[0] ? a : b);
-    const rotating: Material = { root: agreed.root, rotation: { kind: 'announced', next: pair('n'), sinceMs: 5 } };
-    assert.equal(await one.save(rotating, agreed), true);
-    assert.equal(await two.save(a, agreed), false);
-    assert.deepEqual(await two.load(), rotating);
-  });
-
-  test("istiod's secret is taken over, and a root that it replaced is seen", async t => {
-    const { server, client } = await cluster(t);
-    const store = createSecretStore({ client, namespace: 'istio-system', name: 'istio-ca-secret' });
-    const theirs = pair('theirs', 'rsa');
-    const pkcs1 = createPrivateKey(theirs.keyPem).export({ type: 'pkcs1', format: 'pem' });
-    await store.create({ 'ca-cert.pem': bytes(theirs.certPem), 'ca-key.pem': Buffer.from(pkcs1) });
-    const ours = createSecretMaterialStore(store);
-    const taken = (await ours.load()) ?? assert.fail();
-    assert.deepEqual(taken, steady(theirs));
-    assert.equal(
-      await ours.save({ ...taken, rotation: { kind: 'switched', previous: pair('p'), sinceMs: 1 } }, taken),
-      true,
-    );
-    assert.equal((await ours.load())?.rotation.kind, 'switched');
-    const replaced = pair('replaced');
-    const now = (await store.get()) ?? assert.fail();
-    await store.update({ 'ca-cert.pem': bytes(replaced.certPem), 'ca-key.pem': bytes(replaced.keyPem) }, now);
-    assert.deepEqual(await ours.load(), steady(replaced));
-    assert.equal(at(server.get('Secret', 'istio-system', 'istio-ca-secret'), 'kind'), 'Secret');
-  });
-
-  test('a broken key is an error that does not quote it, and is never replaced', async t => {
-    const { client } = await cluster(t);
-    const store = createSecretStore({ client, namespace: 'istio-system', name: 'istio-ca-secret' });
-    await store.create({ 'ca-cert.pem': bytes('x'), 'ca-key.pem': bytes('hidden') });
-    const ours = createSecretMaterialStore(store);
-    for (const attempt of [ours.load(), ours.save(steady(pair('a')), undefined)]) {
-      await assert.rejects(attempt, (error: unknown) => {
-        assert.ok(error instanceof ControlError && !error.message.includes('hidden'));
-        return error.code === 'ca.bad_material' && error.cause === undefined;
-      });
-    }
   });
 });
 
