@@ -213,7 +213,7 @@ test('a peer that takes no bytes is reset and its handler sees why', async () =>
   session.destroy();
 });
 
-test('requests that are no gRPC, and those without an authority, do the server no harm', async () => {
+test('requests that are no gRPC, and those with an odd authority, do the server no harm', async () => {
   await using peer = await serve({ createCertificate: async () => ({ certChain: [] }) });
   const session = connect(`http://127.0.0.1:${peer.port}`);
   const ask = async (headers: Record<string, string>, body = Buffer.alloc(0)) => {
@@ -231,7 +231,7 @@ test('requests that are no gRPC, and those without an authority, do the server n
   const grpc = { ':method': 'POST', ':path': CREATE_CERTIFICATE_PATH, 'content-type': 'application/grpc+proto' };
   assert.equal((await ask({ ':method': 'PUT', ':path': '/' })).http, 405);
   assert.equal((await ask({ ...grpc, 'content-type': 'text/plain' })).http, 415);
-  assert.equal((await ask({ ...grpc, ':authority': 'a b c' }, Buffer.alloc(5))).grpc, '0');
+  assert.equal((await ask({ ...grpc, ':authority': '[' }, Buffer.alloc(5))).grpc, '0');
   assert.equal((await ask(grpc, Buffer.from([1, 0, 0, 0, 0]))).grpc, '12'); // compressed
   assert.equal((await ask(grpc, Buffer.from([0, 0, 0]))).grpc, '3'); // cut
   assert.equal((await ask(grpc, Buffer.alloc(10))).grpc, '12'); // two requests for a unary call
