@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict';
+import { generateKeyPairSync, X509Certificate } from 'node:crypto';
 import { stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { decodeJwt, generateKeyPair, SignJWT } from 'jose';
-import { makeLeaf, makeRoot } from '../../../native/test/certificates.ts';
 import { withDirectory } from '../ca/openssl-testing.ts';
+import { makeRoot, openSigner, type Signer } from '../ca/signer.ts';
+import { EMPTY_NAME, type Name, randomSerial, writeCertificate } from '../ca/x509-writer.ts';
 import { SILENT_LOG } from '../log.ts';
 import type { Authenticator, AuthOutcome, Credentials } from './caller.ts';
 import { certificateAuthenticator } from './certificate-authenticator.ts';
@@ -111,16 +113,45 @@ test('two that start at once share one token key, and a key that others can read
   });
 });
 
+interface ClientOptions {
+  readonly uris: readonly string[];
+  readonly dnsNames?: readonly string[];
+  readonly notAfter?: Date;
+}
+
+function makeSigner(): Signer {
+  const { certPem, keyPem } = makeRoot('test', Date.now(), generateKeyPairSync('ec', { namedCurve: 'prime256v1' }));
+  const files = { cert: 'cert', key: 'key', chain: 'chain', roots: 'roots' };
+  return openSigner({ certPem, keyPem, chainPem: '', rootsPem: certPem }, files, Date.now());
+}
+
+function makeClient(issuer: Signer, { uris, dnsNames = [], notAfter }: ClientOptions): Buffer {
+  const { publicKey } = generateKeyPairSync('ec', { namedCurve: 'prime256v1' });
+  const names: Name[] = [
+    ...uris.map(text => ({ kind: 'uri', text }) as const),
+    ...dnsNames.map(text => ({ kind: 'dns', text }) as const),
+  ];
+  return writeCertificate({
+    issuer,
+    subject: EMPTY_NAME,
+    spki: publicKey.export({ type: 'spki', format: 'der' }),
+    serial: randomSerial(),
+    notBeforeMs: Date.now() - HOUR,
+    notAfterMs: notAfter?.getTime() ?? Date.now() + HOUR,
+    role: { kind: 'leaf', names, usages: ['client'] },
+  });
+}
+
 test('a client certificate proves the one SPIFFE id of our trust domain, unless it was revoked', async () => {
-  const root = await makeRoot();
+  const root = makeSigner();
   const revoked = new Set<string>();
   const authenticator = certificateAuthenticator({
     trustDomain: 'cluster.local',
     isRevoked: serial => revoked.has(serial),
     now: Date.now,
   });
-  const ask = async (options: Parameters<typeof makeLeaf>[1]): Promise<string> =>
-    codeOf(await authenticator.authenticate({ ...NOTHING, certificate: (await makeLeaf(root, options)).certDer }));
+  const ask = async (options: ClientOptions): Promise<string> =>
+    codeOf(await authenticator.authenticate({ ...NOTHING, certificate: makeClient(root, options) }));
   const mine = 'spiffe://cluster.local/ns/shop/sa/cart';
   assert.equal(await ask({ uris: [mine] }), 'caller');
   assert.equal(await ask({ uris: ['spiffe://other/ns/shop/sa/cart'] }), 'auth.foreign_trust_domain');
@@ -128,16 +159,15 @@ test('a client certificate proves the one SPIFFE id of our trust domain, unless 
   assert.equal(await ask({ uris: [], dnsNames: ['cart'] }), 'auth.no_spiffe_id');
   assert.equal(await ask({ uris: [`${mine}, URI:spiffe://cluster.local/ns/a/sa/b`] }), 'auth.no_spiffe_id');
   assert.equal(await ask({ uris: [mine], notAfter: new Date(Date.now() - 120_000) }), 'auth.expired');
-  const leaf = await makeLeaf(root, { uris: [mine] });
-  const { X509Certificate } = await import('node:crypto');
-  revoked.add(new X509Certificate(leaf.certDer).serialNumber);
-  assert.equal(codeOf(await authenticator.authenticate({ ...NOTHING, certificate: leaf.certDer })), 'auth.revoked');
+  const leaf = makeClient(root, { uris: [mine] });
+  revoked.add(new X509Certificate(leaf).serialNumber);
+  assert.equal(codeOf(await authenticator.authenticate({ ...NOTHING, certificate: leaf })), 'auth.revoked');
   assert.equal(
     codeOf(await authenticator.authenticate({ ...NOTHING, certificate: Buffer.from('x') })),
     'auth.bad_certificate',
   );
   assert.equal(
-    codeOf(await authenticator.authenticate({ ...NOTHING, certificate: root.certDer })),
+    codeOf(await authenticator.authenticate({ ...NOTHING, certificate: root.certificate.raw })),
     'auth.bad_certificate',
   );
   assert.equal(codeOf(await authenticator.authenticate(NOTHING)), 'auth.none');
