@@ -35,7 +35,7 @@ export function findSource(view: MeshView, network: string, text: string): Named
  * `namespace/service`, `namespace/workload`, a host name or an address (IPv6 in brackets when a port follows), each with
  * or without `:port`. A service comes before a workload of the same name.
  */
-export function findDestination(view: MeshView, network: string, text: string): Named<Destination> {
+export function findDestination(view: MeshView, text: string): Named<Destination> {
   const { host, port } = splitPort(text);
   if (port === null) return unknown(`"${short(text)}" does not end in a port between 1 and 65535`, []);
   const ip = parseIp(host);
@@ -47,7 +47,7 @@ export function findDestination(view: MeshView, network: string, text: string): 
   const workload = workloadByName(view, host) ?? workloadByHostname(view, host);
   if (workload !== undefined) return found({ kind: 'workload', workload, port });
   const names = [...serviceNames(view), ...workloadNames(view)];
-  return unknown(`network ${network || '(default)'} has no service or workload ${short(host)}`, nearest(host, names));
+  return unknown(`there is no service or workload ${short(host)}`, nearest(host, names));
 }
 
 /** `namespace/name`. */

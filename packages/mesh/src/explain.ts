@@ -76,7 +76,7 @@ const PROXY_PORTS: ReadonlySet<number> = new Set([15001, 15006, 15008, 15080]);
 export function explainConnection(view: MeshView, question: ExplainQuestion): ConnectionExplanation {
   const source = findSource(view, question.network, question.source);
   if (source.kind === 'unknown') return unclear('explain.unknown_name', source.problem, source.nearest);
-  const destination = findDestination(view, question.network, question.destination);
+  const destination = findDestination(view, question.destination);
   if (destination.kind === 'unknown') return unclear('explain.unknown_name', destination.problem, destination.nearest);
   return new Explainer(view, question.network, source.value).explain(destination.value);
 }
