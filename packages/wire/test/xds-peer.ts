@@ -1,6 +1,6 @@
 // Test support: a delta xDS server on grpc-js, which shares no code with the client under test. Each stream is handed to
 // the test as a recording of requests and a way to answer.
-import { fromBinary, toBinary } from '@bufbuild/protobuf';
+import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
 import { type Metadata, Server, ServerCredentials, type ServerDuplexStream, type ServerOptions } from '@grpc/grpc-js';
 import {
   type DeltaDiscoveryRequest,
@@ -32,6 +32,23 @@ export class PeerStream {
     duplex.on('end', end);
     duplex.on('cancelled', end);
     duplex.on('error', end);
+  }
+
+  /** Sends a response of resources in version 1. */
+  sendResources(
+    typeUrl: string,
+    nonce: string,
+    resources: readonly { name: string; value: Uint8Array }[],
+    removed: string[] = [],
+  ): void {
+    this.duplex.write(
+      create(DeltaDiscoveryResponseSchema, {
+        typeUrl,
+        nonce,
+        removedResources: removed,
+        resources: resources.map(({ name, value }) => ({ name, version: '1', resource: { typeUrl, value } })),
+      }),
+    );
   }
 
   get ended(): boolean {

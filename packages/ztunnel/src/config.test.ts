@@ -41,7 +41,8 @@ test('an empty environment gives the upstream defaults', () => {
   assert.equal(config.terminationDeadlineMs, 5000);
   assert.equal(config.secretTtlMs, 86_400_000);
   assert.equal(config.originalSource, undefined);
-  assert.equal(config.xdsAddress, 'https://localhost:15012');
+  assert.equal(config.xds?.url, 'https://localhost:15012');
+  assert.equal(config.ca?.url, 'https://localhost:15012');
   assert.equal(config.memoryBudgetBytes, 256 * 2 ** 20);
   assert.equal(config.tlsRecords, 'own');
   assert.equal(config.logFilter, 'info');
@@ -99,9 +100,9 @@ test('an unknown AMBIT_ name is an error that names the nearest', () => {
 });
 
 test('hardening that this version lacks is refused, the rest is warned about', () => {
-  refused({ CRL_PATH: '/crl' }, /revocation/, 'config.unsupported');
   refused({ FAKE_CA: 'true' }, /AMBIT_DEV_CA_CERT/, 'config.unsupported');
-  parse({ CRL_PATH: '', FAKE_CA: 'false' });
+  assert.equal(parse({ CRL_PATH: '', FAKE_CA: 'false' }).crlPath, undefined);
+  assert.equal(parse({ CRL_PATH: '/crl' }).crlPath, '/crl');
   assert.deepEqual(parse({ TLS12_ENABLED: 'true' }).warnings, [
     'TLS12_ENABLED=true has no effect: only TLS 1.3 is spoken',
   ]);
@@ -121,9 +122,9 @@ test('termination deadline leaves room in the grace period and never underflows'
 });
 
 test('XDS address: empty is none, a missing scheme is https, the cluster has its own default', () => {
-  assert.equal(parse({ XDS_ADDRESS: '' }).xdsAddress, undefined);
-  assert.equal(parse({ XDS_ADDRESS: 'istiod:15012' }).xdsAddress, 'https://istiod:15012');
-  assert.equal(parse({ KUBERNETES_SERVICE_HOST: 'x' }).xdsAddress, 'https://istiod.istio-system.svc:15012');
+  assert.equal(parse({ XDS_ADDRESS: '' }).xds, undefined);
+  assert.equal(parse({ XDS_ADDRESS: 'istiod:15012' }).xds?.url, 'https://istiod:15012');
+  assert.equal(parse({ KUBERNETES_SERVICE_HOST: 'x' }).xds?.url, 'https://istiod.istio-system.svc:15012');
 });
 
 test('without port reuse one worker owns the ports', () => {
@@ -216,7 +217,7 @@ test('F1: concurrency and discoveryAddress from mesh file and PROXY_CONFIG', asy
     assert.deepEqual(both, { concurrency: 5, discoveryAddress: 'istiod.x:15012' });
     const config = parseConfig({}, { cores: 4, proxyConfig: both });
     assert.equal(config.workers, 5);
-    assert.equal(config.xdsAddress, 'https://istiod.x:15012');
+    assert.equal(config.xds?.url, 'https://istiod.x:15012');
     assert.equal(config.sources.get('XDS_ADDRESS'), 'file');
     const none = { concurrency: undefined, discoveryAddress: undefined };
     assert.deepEqual(await readProxyConfig({ PROXY_CONFIG: '' }, join(directory, 'none')), none);

@@ -1,6 +1,8 @@
 // The node proxy's configuration: environment variables under upstream's names and with its defaults, read once at
 // start into one frozen object. A mistake is a start-up error that names variable, value and reason; a variable whose
 // feature this version lacks is refused when ignoring it would weaken security, and warned about otherwise.
+import { existsSync } from 'node:fs';
+import { type ControlPlaneConfig, parseControlPlane } from './config/control-plane.ts';
 import { EnvReader, type Environment, type ValueSource } from './config/env-reader.ts';
 import { type Ip, parseIp, parseSocketAddress, type SocketAddress } from '@ambit/mesh';
 import type { ProxyConfig } from './config/proxy-config.ts';
@@ -22,7 +24,7 @@ export type LocalConfigSource =
   | { readonly kind: 'inline'; readonly text: string };
 
 /** Durations in milliseconds, sizes in bytes. Absent upstream options are ones this version has no use for. */
-export interface Config {
+export interface Config extends ControlPlaneConfig {
   readonly proxyMode: 'shared' | 'dedicated';
   /** Set exactly in dedicated mode. */
   readonly dedicatedWorkload: DedicatedWorkload | undefined;
@@ -32,10 +34,10 @@ export interface Config {
   readonly clusterDomain: string;
   readonly istioVersion: string;
 
-  /** Undefined when `XDS_ADDRESS` is empty: no control plane. */
-  readonly xdsAddress: string | undefined;
   readonly localConfig: LocalConfigSource | undefined;
   readonly secretTtlMs: number;
+  /** File of revocation lists; undefined: nobody is looked up. */
+  readonly crlPath: string | undefined;
   /** Root certificate and key that sign workload certificates in-process; development only, both or neither. */
   readonly devCa: { readonly certPath: string; readonly keyPath: string } | undefined;
 
@@ -76,6 +78,8 @@ export interface Config {
   readonly forward: SocketAddress | undefined;
   /** File or FIFO that gets every connection record as a JSON line; undefined: nowhere. */
   readonly recordsPath: string | undefined;
+  /** Loopback port of config_dump; `proxyAdminPort` of the proxy configuration. */
+  readonly adminPort: number;
 
   /** Variable name -> where its value came from. */
   readonly sources: ReadonlyMap<string, ValueSource>;
@@ -92,6 +96,7 @@ const MAX_FRAME = (1 << 24) - 1;
 /** Istio's mark for packets that the proxy sent, 0x539; in-pod rules let them pass. */
 const SHARED_MARK = 1337;
 const DAY_MS = 86_400_000;
+const DEFAULT_ADMIN_PORT = 15_000;
 const KIB = 1024;
 const MIB = 1 << 20;
 
@@ -99,9 +104,11 @@ const MIB = 1 << 20;
 export interface ConfigInputs {
   readonly cores: number;
   readonly proxyConfig?: ProxyConfig;
+  /** Whether there is a file of that name; the file system by default. */
+  readonly exists?: (path: string) => boolean;
 }
 
-/** Parses and checks everything. Pure: same inputs, same result. @throws config.invalid, config.unsupported */
+/** Parses and checks everything. Same inputs and same files, same result. @throws config.invalid, config.unsupported */
 export function parseConfig(env: Environment, inputs: ConfigInputs): Config {
   const read = new EnvReader(env);
   checkAmbitNames(env);
@@ -113,7 +120,18 @@ export function parseConfig(env: Environment, inputs: ConfigInputs): Config {
     warnings.push('INPOD_PORT_REUSE=false lets only one worker own a port: running one worker');
     workers = 1;
   }
+  const controlPlane = parseControlPlane(
+    read,
+    env,
+    { proxyConfig: inputs.proxyConfig, exists: inputs.exists ?? existsSync },
+    warnings,
+  );
+  const devCa = parseDevCa(read);
+  if (devCa !== undefined && read.sources.get('CA_ADDRESS') === 'env' && controlPlane.ca !== undefined) {
+    warnings.push('CA_ADDRESS has no effect: AMBIT_DEV_CA_CERT and AMBIT_DEV_CA_KEY sign certificates here');
+  }
   return Object.freeze<Config>({
+    ...controlPlane,
     proxyMode,
     dedicatedWorkload: parseDedicated(read, proxyMode),
     nodeName: read.text('NODE_NAME'),
@@ -122,10 +140,10 @@ export function parseConfig(env: Environment, inputs: ConfigInputs): Config {
     clusterDomain: read.textOr('CLUSTER_DOMAIN', 'cluster.local'),
     istioVersion: read.textOr('ISTIO_META_ISTIO_VERSION', 'unknown'),
 
-    xdsAddress: parseXdsAddress(read, inputs.proxyConfig),
     localConfig: parseLocalConfig(read),
     secretTtlMs: parsePositiveDuration(read, 'SECRET_TTL', DAY_MS),
-    devCa: parseDevCa(read),
+    devCa,
+    crlPath: read.text('CRL_PATH') || undefined,
 
     originalSource: read.flag('ENABLE_ORIG_SRC'),
     packetMark: parseMark(read, proxyMode),
@@ -159,6 +177,7 @@ export function parseConfig(env: Environment, inputs: ConfigInputs): Config {
     bindAddress: parseDedicatedOnly(read, proxyMode, 'AMBIT_BIND_ADDRESS', parseIp),
     forward: parseDedicatedOnly(read, proxyMode, 'AMBIT_FORWARD', parseSocketAddress),
     recordsPath: read.text('AMBIT_RECORDS_PATH') || undefined,
+    adminPort: inputs.proxyConfig?.proxyAdminPort ?? DEFAULT_ADMIN_PORT,
 
     sources: read.sources,
     warnings,
@@ -206,18 +225,6 @@ function parseDedicatedOnly<T>(
   const value = parse(text);
   if (value === undefined) throw read.invalid(name, text, 'not an address');
   return value;
-}
-
-function parseXdsAddress(read: EnvReader, proxyConfig: ProxyConfig | undefined): string | undefined {
-  const text = read.text('XDS_ADDRESS');
-  if (text === '') return undefined;
-  const inCluster = read.text('KUBERNETES_SERVICE_HOST') !== undefined;
-  const istiod = inCluster ? 'https://istiod.istio-system.svc:15012' : 'https://localhost:15012';
-  if (text === undefined && proxyConfig?.discoveryAddress !== undefined) read.noteFile('XDS_ADDRESS');
-  const chosen = text ?? proxyConfig?.discoveryAddress ?? istiod;
-  const address = chosen.includes('://') ? chosen : `https://${chosen}`;
-  if (!URL.canParse(address)) throw read.invalid('XDS_ADDRESS', chosen, 'expected a URI');
-  return address;
 }
 
 function parseLocalConfig(read: EnvReader): LocalConfigSource | undefined {

@@ -11,18 +11,20 @@ import { readProxyConfig } from './config/proxy-config.ts';
 import { type Config, type Environment, parseConfig } from './config.ts';
 import { errorText, ZtunnelError } from './errors.ts';
 import type { CertificateAuthority } from './identity/certificate-authority.ts';
-import { CertificateManager } from './identity/certificate-manager.ts';
+import { CertificateManager, type CertificateState } from './identity/certificate-manager.ts';
 import { DevCa } from './identity/dev-ca.ts';
 import { LineWriter } from './log/line-writer.ts';
 import { openDescriptorSink } from './log/stdout-sink.ts';
-import { Bare, type Fields, Log, LogFilter } from './log.ts';
+import { Bare, type Fields, Log, LogFilter, type Logger } from './log.ts';
 import { loadMesh, type StopWatching } from './mesh-source.ts';
 import { withSource } from './record-enrichment.ts';
 import { Readiness, type ReadinessServer, serveReadiness } from './readiness.ts';
 import { RecordStream } from './record-stream.ts';
+import { RevocationList } from './revocation/revocation-list.ts';
 import { Shutdown, type SignalSource } from './shutdown.ts';
 import { Supervisor } from './supervisor.ts';
 import { ILLEGAL_PORTS, workerSettings } from './worker-settings.ts';
+import type { XdsSource } from './xds/xds-source.ts';
 import type { ZdsRunner } from './zds/run-zds.ts';
 
 /** What tests replace; the defaults are the real ones. */
@@ -39,7 +41,8 @@ const READINESS_PORT = 15021;
 const ANSWER_TIMEOUT_MS = 10_000;
 const FLUSH_MS = 1000;
 const TIDY_MS = 4000;
-const NO_AUTHORITY = 'no certificate authority is configured: set AMBIT_DEV_CA_CERT and AMBIT_DEV_CA_KEY';
+const NO_AUTHORITY =
+  'no certificate authority is configured: set AMBIT_DEV_CA_CERT and AMBIT_DEV_CA_KEY, or CA_ADDRESS';
 
 /** Runs the node proxy until it is told to stop; resolves with the exit status. Never rejects. */
 export async function runZtunnel(env: Environment, options: RunOptions = {}): Promise<number> {
@@ -55,7 +58,8 @@ export async function runZtunnel(env: Environment, options: RunOptions = {}): Pr
       throw new ZtunnelError('config.invalid', `invalid env var RUST_LOG=${config.logFilter} (not a log filter)`);
     }
     log = new Log({ write: line => writer.write(line), now: systemClock.now }, { format: config.logFormat, filter });
-    await new Proxy(config, log, options).run(shutdown);
+    const authority = await openAuthority(config, log.scope('ztunnel::identity'));
+    await new Proxy(config, log, authority, options).run(shutdown);
     return 0;
   } catch (error) {
     complain(explain(error));
@@ -77,18 +81,20 @@ class Proxy {
   readonly #state: MeshState;
   readonly #supervisor: Supervisor;
   readonly #records: RecordStream | undefined;
+  readonly #revocations: RevocationList | undefined;
+  #xds: XdsSource | undefined;
 
-  constructor(config: Config, log: Log, options: RunOptions) {
+  constructor(config: Config, log: Log, authority: CertificateAuthority, options: RunOptions) {
     this.#config = config;
     this.#log = log;
     this.#options = options;
     this.#readiness = new Readiness({ log: log.scope('ztunnel::readiness'), now: systemClock.now });
     this.#state = new MeshState({ localNode: config.nodeName });
     this.#certificates = new CertificateManager({
-      authority: chooseAuthority(config),
+      authority,
       clock: systemClock,
       random: Math.random,
-      onChange: (identity, state) => this.#supervisor.onCertificate(identity, state),
+      onChange: (identity, state) => this.#onCertificate(identity, state),
       log: log.scope('ztunnel::identity'),
     });
     const access = log.scope('access');
@@ -100,6 +106,7 @@ class Proxy {
         clock: systemClock,
         random: Math.random,
         log: log.scope('ztunnel::supervisor'),
+        lookup: destination => this.#xds?.lookup?.prepare(destination),
         onRecords: records => {
           for (const record of records) {
             const complete = withSource(record, this.#state, config.network);
@@ -124,6 +131,14 @@ class Proxy {
         answerTimeoutMs: ANSWER_TIMEOUT_MS,
       },
     );
+    this.#revocations =
+      config.crlPath === undefined
+        ? undefined
+        : new RevocationList(config.crlPath, {
+            log: log.scope('ztunnel::revocation'),
+            onChange: keys => this.#supervisor.setRevocations(keys),
+            onUsable: () => this.#readiness.clear('revocation list'),
+          });
   }
 
   /** From start to the end of the drain. @throws ZtunnelError and system errors of the start */
@@ -132,7 +147,8 @@ class Proxy {
     this.#announce();
     this.#readiness.block('state manager');
     this.#readiness.block('proxy');
-    if (this.#config.devCa === undefined) {
+    if (this.#revocations !== undefined) this.#readiness.block('revocation list');
+    if (this.#config.devCa === undefined && this.#config.ca === undefined) {
       this.#readiness.block('certificates');
       log.error(NO_AUTHORITY, [['err.code', 'identity.unavailable']]);
     }
@@ -147,10 +163,13 @@ class Proxy {
       });
       stopWatching = await this.#loadMesh();
       await this.#supervisor.start();
-      zds = await this.#startServing();
-      this.#readiness.clear('proxy');
-      // The start leaves garbage behind (compiled text, parsed files) that a quiet proxy would keep for ever.
-      setTimeout(releaseMemory, TIDY_MS).unref();
+      await this.#revocations?.start();
+      if (await this.#followControlPlane(shutdown)) {
+        zds = await this.#startServing();
+        this.#readiness.clear('proxy');
+        // The start leaves garbage behind (compiled text, parsed files) that a quiet proxy would keep for ever.
+        setTimeout(releaseMemory, TIDY_MS).unref();
+      }
       log.info('Shutdown requested, draining', [['cause', await shutdown.requested]]);
       zds?.stop();
       stopWatching();
@@ -160,6 +179,8 @@ class Proxy {
     } finally {
       zds?.stop();
       stopWatching();
+      this.#revocations?.close();
+      await this.#xds?.stop();
       this.#certificates.stop();
       await this.#supervisor.stop();
       await this.#records?.close();
@@ -183,9 +204,41 @@ class Proxy {
   async #loadMesh(): Promise<StopWatching> {
     const log = this.#log.scope('ztunnel::state');
     const onChange = (): void => this.#supervisor.onMeshChanged();
-    const stop = await loadMesh({ state: this.#state, log, onChange }, this.#config);
-    this.#readiness.clear('state manager');
-    return stop;
+    return await loadMesh({ state: this.#state, log, onChange }, this.#config);
+  }
+
+  /** Until the first state of the control plane is there no pod is served; false when the end came first. */
+  async #followControlPlane(shutdown: Shutdown): Promise<boolean> {
+    const { xds } = this.#config;
+    let isReady = true;
+    if (xds !== undefined) {
+      // Loaded here and not above: whoever has no control plane needs neither HTTP/2 nor the schemas.
+      const { startXds } = await import('./xds/xds-source.ts');
+      this.#xds = startXds(
+        {
+          state: this.#state,
+          prefetcher: this.#certificates,
+          onChange: change => this.#supervisor.onMeshChanged(change),
+          clock: systemClock,
+          random: Math.random,
+          log: this.#log.scope('ztunnel::xds'),
+        },
+        xds,
+        this.#config,
+      );
+      isReady = await Promise.race([this.#xds.ready.then(() => true), shutdown.requested.then(() => false)]);
+    }
+    if (isReady) this.#readiness.clear('state manager');
+    return isReady;
+  }
+
+  #onCertificate(identity: string, state: CertificateState): void {
+    this.#supervisor.onCertificate(identity, state);
+    if (this.#revocations === undefined || state.kind !== 'available') return;
+    const bundles = this.#certificates
+      .snapshot()
+      .flatMap(([, each]) => (each.kind === 'available' ? [each.certificate.material.rootsPem] : []));
+    this.#revocations.setIssuers([...new Set(bundles)].sort().join(''));
   }
 
   async #startServing(): Promise<ZdsRunner | undefined> {
@@ -205,12 +258,21 @@ class Proxy {
 }
 
 /** Without an authority every identity is unavailable: nothing is ever sent in plain text instead. */
-function chooseAuthority({ devCa, secretTtlMs }: Config): CertificateAuthority {
+async function openAuthority(config: Config, log: Logger): Promise<CertificateAuthority> {
+  const { devCa, ca, proxyMode, secretTtlMs } = config;
   if (devCa !== undefined) return new DevCa({ ...devCa, lifetimeMs: secretTtlMs });
-  return {
-    issue: () => Promise.reject(new ZtunnelError('identity.unavailable', NO_AUTHORITY)),
-    close: () => undefined,
-  };
+  if (ca === undefined) {
+    return {
+      issue: () => Promise.reject(new ZtunnelError('identity.unavailable', NO_AUTHORITY)),
+      close: () => undefined,
+    };
+  }
+  const [{ createCaAuthority }, { grpcTarget }] = await Promise.all([
+    import('./identity/ca-authority.ts'),
+    import('./xds/target.ts'),
+  ]);
+  const target = grpcTarget(ca, config);
+  return createCaAuthority({ target, lifetimeMs: secretTtlMs, impersonate: proxyMode === 'shared' }, { log });
 }
 
 function configFields(config: Config): Fields {
@@ -221,6 +283,8 @@ function configFields(config: Config): Fields {
     ['network', config.network],
     ['cluster', config.clusterId],
     ['workers', config.workers],
+    ['xds', config.xds?.url],
+    ['ca', config.devCa === undefined ? config.ca?.url : 'development'],
     ['local_config', config.localConfig?.kind === 'file' ? config.localConfig.path : config.localConfig?.kind],
     ['inpod_uds', config.proxyMode === 'shared' ? config.inpodUds : undefined],
     ['packet_mark', config.packetMark],

@@ -1,9 +1,7 @@
-// Where the mesh comes from in this version: a watched local file, a text in the environment, or nowhere (then nothing
-// is known and all traffic passes through in plain text, as upstream without a control plane). There is no xDS client
-// yet, so a control plane that somebody asked for is refused instead of silently not followed.
+// The mesh from a local file or a text in the environment. Alone, the file is watched and each version replaces all that
+// was known; beside a control plane it is read once at the start, as upstream, because the control plane adds to it.
 import { type MeshState, policyKey } from '@ambit/mesh';
 import type { Config } from './config.ts';
-import { ZtunnelError } from './errors.ts';
 import { FileSource } from './local-config/file-source.ts';
 import { readLocalConfigRemotely } from './local-config/read-remotely.ts';
 import type { LocalMesh } from './local-config/reader.ts';
@@ -19,19 +17,13 @@ export interface MeshSourceDeps {
 /** Stops watching. */
 export type StopWatching = () => void;
 
-/** Loads the first version. @throws config.invalid, config.unsupported */
+/** Loads the first version. @throws config.invalid */
 export async function loadMesh(
   deps: MeshSourceDeps,
-  { localConfig, xdsAddress, sources }: Pick<Config, 'localConfig' | 'xdsAddress' | 'sources'>,
+  { localConfig, xds }: Pick<Config, 'localConfig' | 'xds'>,
 ): Promise<StopWatching> {
-  const isXdsAskedFor = xdsAddress !== undefined && sources.get('XDS_ADDRESS') !== 'default';
-  if (isXdsAskedFor || (xdsAddress !== undefined && localConfig === undefined)) {
-    throw new ZtunnelError('config.unsupported', `this version cannot follow the control plane at ${xdsAddress}`, {
-      hint: 'set XDS_ADDRESS to the empty text and give the mesh as LOCAL_XDS_PATH',
-    });
-  }
   if (localConfig === undefined) {
-    deps.log.warn('No mesh is configured: every connection passes through in plain text');
+    if (xds === undefined) deps.log.warn('No mesh is configured: every connection passes through in plain text');
     return () => undefined;
   }
   if (localConfig.kind === 'inline') {
@@ -56,6 +48,10 @@ export async function loadMesh(
     { path },
   );
   apply(deps, await source.start());
+  if (xds !== undefined) {
+    source.stop();
+    return () => undefined;
+  }
   return () => source.stop();
 }
 

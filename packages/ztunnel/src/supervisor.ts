@@ -1,17 +1,17 @@
 // Owns the data workers: starts them, tells each everything it must know, answers their questions, replaces one that
 // dies with the full state sent again. A pod counts as enrolled when all workers have opened it, and is closed on all
 // when one could not. The mesh view and the certificates are other people's; this only passes on what follows from them.
-import { formatSpiffeId, type MeshView, policiesFor } from '@ambit/mesh';
+import { formatSpiffeId, type Ip, type MeshView, policiesFor } from '@ambit/mesh';
 import type { ConnectionRecord, FrozenTunnel } from '@ambit/proxy';
 import { backoffMs, type Clock } from './clock.ts';
-import { ZtunnelError } from './errors.ts';
+import { errorText, ZtunnelError } from './errors.ts';
 import type { CertificateState } from './identity/certificate-manager.ts';
 import type { Logger } from './log.ts';
 import { Balance } from './supervisor/balance.ts';
 import { Condition } from './supervisor/condition.ts';
 import { type IdentityStore, IdentityUsers } from './supervisor/identity-users.ts';
-import { type OpenFailure, PodRecord } from './supervisor/pod-record.ts';
-import { answerInbound, answerOutbound, type RouteOptions } from './supervisor/route-answers.ts';
+import { type OpenFailure, PodRecord, type PodState } from './supervisor/pod-record.ts';
+import { answerInbound, answerOutbound, denyUnsure, type RouteOptions } from './supervisor/route-answers.ts';
 import { WorkerLink } from './supervisor/worker-link.ts';
 import type { FromWorker, PodInfo, ToWorker, WorkerSettings } from './worker-protocol.ts';
 
@@ -22,6 +22,17 @@ export interface SupervisorDeps {
   readonly random: () => number;
   readonly log: Logger;
   readonly onRecords: (records: readonly ConnectionRecord[]) => void;
+  /**
+   * Finds out about a destination before a route to it is decided. Undefined when the mesh can be believed as it is; else
+   * whether it can be now.
+   */
+  readonly lookup?: (destination: Ip) => Promise<boolean> | undefined;
+}
+
+/** What an update of the mesh touched. */
+export interface MeshChange {
+  readonly addresses: boolean;
+  readonly policies: boolean;
 }
 
 export interface SupervisorOptions {
@@ -43,6 +54,8 @@ export interface SupervisorStats {
   readonly podsClosed: number;
   /** Live tunnels handed from a busy worker to an idle one. */
   readonly tunnelsMoved: number;
+  /** Routes refused because the control plane did not say in time what a destination is. */
+  readonly lookupsFailed: number;
 }
 
 /** How often the workers' load is compared. */
@@ -74,8 +87,11 @@ export class Supervisor {
   readonly #closing = new Set<PodRecord>();
   readonly #identities: IdentityUsers;
   readonly #condition: Condition;
+  #revocations: readonly string[] = [];
+  /** A route was refused for want of an answer: whatever comes next may be it. */
+  #hasUnsureRoutes = false;
   #mode: 'new' | 'running' | 'draining' | 'stopped' = 'new';
-  #counts = { workersReplaced: 0, podsOpened: 0, podsFailed: 0, podsClosed: 0, tunnelsMoved: 0 };
+  #counts = { workersReplaced: 0, podsOpened: 0, podsFailed: 0, podsClosed: 0, tunnelsMoved: 0, lookupsFailed: 0 };
   readonly #balance = new Balance();
   readonly #used = new Map<number, number>();
   #statsRound = 0;
@@ -146,10 +162,19 @@ export class Supervisor {
     if (record !== undefined) await this.#close(record, mode, deadlineMs);
   }
 
-  /** The mesh changed: own workloads, policies and routes of all pods follow. */
-  onMeshChanged(): void {
-    for (const record of this.#pods.values()) this.#pushPodState(record);
+  /** The mesh changed: own workloads, policies and routes of all pods follow. Pods that are not concerned hear nothing. */
+  onMeshChanged(change: MeshChange = { addresses: true, policies: true }): void {
+    const isChanged = change.addresses || change.policies;
+    if (!isChanged && !this.#hasUnsureRoutes) return;
+    if (isChanged) for (const record of this.#pods.values()) this.#pushPodState(record);
+    this.#hasUnsureRoutes = false;
     this.#broadcast({ type: 'forgetRoutes' });
+  }
+
+  /** The revoked certificates, all of them. */
+  setRevocations(keys: readonly string[]): void {
+    this.#revocations = keys;
+    this.#broadcast({ type: 'revocations', keys });
   }
 
   /** A certificate was issued, renewed or lost. */
@@ -214,12 +239,9 @@ export class Supervisor {
       case 'podClosed':
         this.#onPodClosed(index, message.uid);
         return;
-      case 'needOutboundRoute': {
-        const pod = this.#pods.get(message.uid)?.pod;
-        const route = answerOutbound(this.#deps, this.#options.routes, pod, message);
-        slot.link.send({ type: 'outboundRoute', id: message.id, route });
+      case 'needOutboundRoute':
+        this.#answerOutbound(slot, message);
         return;
-      }
       case 'needInboundRoute': {
         const pod = this.#pods.get(message.uid)?.pod;
         const route = answerInbound(this.#deps, this.#options.routes, pod, message);
@@ -244,6 +266,36 @@ export class Supervisor {
         // The answer to a question this version does not ask.
         return;
     }
+  }
+
+  #answerOutbound(slot: Slot, message: Extract<FromWorker, { type: 'needOutboundRoute' }>): void {
+    const { id, uid, input } = message;
+    const answer = (isSure: boolean): void => {
+      // Looked up again: the pod may have gone while we asked.
+      const pod = this.#pods.get(uid)?.pod;
+      const route = isSure
+        ? answerOutbound(this.#deps, this.#options.routes, pod, message)
+        : denyUnsure(input.destination);
+      slot.link.send({ type: 'outboundRoute', id, route });
+    };
+    const pending = this.#pods.has(uid) ? this.#deps.lookup?.(input.destination.ip) : undefined;
+    if (pending === undefined) {
+      answer(true);
+      return;
+    }
+    void this.#answerLater(pending, answer);
+  }
+
+  async #answerLater(pending: Promise<boolean>, answer: (isSure: boolean) => void): Promise<void> {
+    const isSure = await pending.catch((error: unknown) => {
+      this.#deps.log.error('A look-up failed on a bug, the connection is refused', [['error', errorText(error)]]);
+      return false;
+    });
+    if (!isSure) {
+      this.#counts.lookupsFailed++;
+      this.#hasUnsureRoutes = true;
+    }
+    answer(isSure);
   }
 
   // ---- balancing between workers ----------------------------------------------------------------------------------
@@ -337,6 +389,8 @@ export class Supervisor {
 
   /** Everything a fresh worker must know. It reads this after it has started: the port keeps messages in order. */
   #replay(link: WorkerLink): void {
+    // Before anything that could let a connection in.
+    if (this.#revocations.length > 0) link.send({ type: 'revocations', keys: this.#revocations });
     for (const [identity, state] of this.#identities.states()) {
       const message = certificateMessage(identity, state);
       if (message !== undefined) link.send(message);
@@ -361,10 +415,13 @@ export class Supervisor {
         ? undefined
         : formatSpiffeId({ trustDomain: workload.trustDomain, namespace, serviceAccount });
     this.#useIdentity(record, identity ?? record.identity);
-    this.#broadcast(this.#podState(record));
+    const state = this.#podState(record);
+    if (isSamePodState(record.pushed, state)) return;
+    record.pushed = state;
+    this.#broadcast(state);
   }
 
-  #podState({ pod }: PodRecord): ToWorker {
+  #podState({ pod }: PodRecord): PodState {
     const { view } = this.#deps;
     const workload = view.workloadForPod(pod);
     const policies = workload === undefined ? [] : policiesFor(view, workload).policies;
@@ -397,6 +454,16 @@ export class Supervisor {
   #broadcast(message: ToWorker): void {
     for (const { link } of this.#slots) link.send(message);
   }
+}
+
+/** Parts of the mesh are replaced and never changed, so equal content is the same object. */
+function isSamePodState(a: PodState | undefined, b: PodState): boolean {
+  return (
+    a !== undefined &&
+    a.workload === b.workload &&
+    a.policies.length === b.policies.length &&
+    a.policies.every((policy, index) => policy === b.policies[index])
+  );
 }
 
 function certificateMessage(identity: string, state: CertificateState): ToWorker | undefined {

@@ -8,6 +8,8 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { Fd, SeqPacket } from '@ambit/native';
 import { encodeRequest } from '@ambit/wire';
+import { ADDRESS_TYPE_URL, AUTHORIZATION_TYPE_URL, encodeAddress } from '@ambit/wire/resources';
+import { XdsPeer } from '../../wire/test/xds-peer.ts';
 import { checkCapabilities } from '../src/capabilities.ts';
 import { generateDevRoot } from '../src/index.ts';
 import { runZtunnel } from '../src/main.ts';
@@ -131,10 +133,7 @@ test('mistakes of the start are status 1 with code and next step', async () => {
   const cases: readonly (readonly [Record<string, string>, RegExp])[] = [
     [{ IPV6_ENABLED: 'maybe' }, /^error: invalid env var IPV6_ENABLED=maybe \(.*\)  \[config\.invalid\]\n$/],
     [{ RUST_LOG: '[x]=y' }, /RUST_LOG=\[x\]=y/],
-    [
-      { XDS_ADDRESS: 'istiod:15012' },
-      /cannot follow the control plane.*\[config\.unsupported\]\n {2}next {4}set XDS_ADDRESS/s,
-    ],
+    [{ XDS_ADDRESS: 'http://istiod:15010' }, /XDS_ADDRESS=.*must be https.*\[config\.invalid\]/],
     [{ ...DEDICATED, LOCAL_XDS: 'workloads: 3' }, /LOCAL_XDS:1:1: workloads: .*\[config\.invalid\]/],
     [
       { ...DEDICATED, PROXY_WORKLOAD_INFO: 'shop/fail-0/web' },
@@ -182,3 +181,55 @@ test('shared: ready when the agent has sent its snapshot, enrols a pod, and drai
     },
   ),
 );
+
+test('a control plane feeds it: not ready before the first state, ready after, untouched when it goes away', async () => {
+  const peer = await XdsPeer.start();
+  const { LOCAL_XDS: _, ...dedicated } = DEDICATED;
+  await withProxy(
+    async directory => ({
+      ...dedicated,
+      ...(await withRoot(directory)),
+      XDS_ADDRESS: `http://127.0.0.1:${peer.port}`,
+      AUTH_TOKEN: 'literal',
+    }),
+    async ({ probe, log, signals, status }) => {
+      const stream = await peer.nextStream();
+      const opening = await stream.received(2);
+      assert.deepEqual(
+        opening.map(({ typeUrl }) => typeUrl),
+        [ADDRESS_TYPE_URL, AUTHORIZATION_TYPE_URL],
+      );
+      assert.equal(stream.metadata.get('authorization')[0], 'Bearer literal');
+      assert.equal(stream.metadata.get('clusterid')[0], 'Kubernetes');
+      const web = { uid: 'w', name: 'web-1', namespace: 'shop', serviceAccount: 'web' };
+      const value = encodeAddress({ type: { case: 'workload', value: web } });
+      const other = encodeAddress({ type: { case: 'workload', value: { ...web, uid: 'v', name: 'cart-1' } } });
+      stream.sendResources(ADDRESS_TYPE_URL, 'n1', [
+        { name: 'w', value },
+        { name: 'v', value: other },
+        { name: 'x', value: Uint8Array.of(255) },
+      ]);
+      const requests = await stream.received(3);
+      assert.match(requests[2]?.errorDetail?.message ?? '', /^x: address: not an istio\.workload\.Address message$/);
+      assert.equal(await probe(), '500 not ready, pending: proxy, state manager\n');
+      stream.sendResources(AUTHORIZATION_TYPE_URL, 'n2', []);
+      await until(async () => (await probe()) === '200 ready\n');
+      assert.match(log(), /xds\.bad_resource/);
+      peer.stop();
+      await until(() => peer.accepted === 1 && stream.ended);
+      assert.equal(await probe(), '200 ready\n');
+      signals.emit('SIGTERM');
+      assert.equal(await status, 0);
+    },
+  );
+});
+
+test('it can be stopped while it waits for a control plane', () =>
+  withProxy(
+    () => ({ ...DEDICATED, XDS_ADDRESS: 'http://127.0.0.1:1' }),
+    async ({ probe, signals, status }) => {
+      await until(async () => (await probe()).includes('state manager'));
+      signals.emit('SIGTERM');
+      assert.equal(await status, 0);
+    },
+  ));

@@ -8,7 +8,7 @@ import { parseConfig } from '../src/config.ts';
 import type { CertificateState } from '../src/identity/certificate-manager.ts';
 import { Log, LogFilter } from '../src/log.ts';
 import { type IdentityStore } from '../src/supervisor/identity-users.ts';
-import { Supervisor } from '../src/supervisor.ts';
+import { Supervisor, type SupervisorDeps } from '../src/supervisor.ts';
 import type { PodInfo, ToWorker } from '../src/worker-protocol.ts';
 import { workerSettings } from '../src/worker-settings.ts';
 import type { Heard } from './tiny-worker.ts';
@@ -60,6 +60,7 @@ async function withWorkers(
   workers: number,
   run: (world: World) => Promise<void>,
   answerTimeoutMs = 20_000,
+  lookup?: SupervisorDeps['lookup'],
 ): Promise<void> {
   const name = randomUUID();
   const config = parseConfig({ NETWORK: name, ZTUNNEL_WORKER_THREADS: String(workers) }, { cores: 2 });
@@ -83,6 +84,7 @@ async function withWorkers(
       random: () => 0.5,
       log: log.scope('ztunnel::supervisor'),
       onRecords: () => world.records++,
+      ...(lookup === undefined ? {} : { lookup }),
     },
     {
       entry: new URL('./tiny-worker.ts', import.meta.url),
@@ -134,6 +136,7 @@ test('a pod is enrolled when all workers opened it, and closed when all let go',
       podsFailed: 0,
       podsClosed: 1,
       tunnelsMoved: 0,
+      lookupsFailed: 0,
     });
     await supervisor.closePod('never', 'immediate', 0);
   }));
@@ -229,4 +232,46 @@ test('a drain reaches all workers, refuses new pods and ends when they are done'
     await supervisor.drain(1000);
     await ear.until(() => [0, 1].every(index => ear.of(index, 'drain').length === 1));
     assert.equal((await supervisor.openPod(pod('b'), undefined))?.code, 'drain.pod_removed');
+  }));
+
+test('a route waits for what the control plane says, and without an answer it is refused and forgotten at the next word', async () => {
+  const asked: string[] = [];
+  const answers: ((isSure: boolean) => void)[] = [];
+  const lookup = (destination: string): Promise<boolean> => {
+    asked.push(destination);
+    return new Promise(resolve => answers.push(resolve));
+  };
+  await withWorkers(
+    1,
+    async ({ supervisor, ear, mesh }) => {
+      addWorkload(mesh);
+      assert.equal(await supervisor.openPod(pod('a'), undefined), undefined);
+      while (answers.length === 0) await new Promise(resolve => setImmediate(resolve));
+      assert.deepEqual(asked, ['10.0.0.2']);
+      assert.equal(ear.of(0, 'outboundRoute').length, 0);
+      answers[0]?.(false);
+      await ear.until(() => ear.of(0, 'outboundRoute').length === 1);
+      const [refused] = ear.of(0, 'outboundRoute');
+      assert.ok(refused?.route.kind === 'deny');
+      assert.equal(refused.route.reason, 'route.unknown_destination');
+      assert.equal(supervisor.stats.lookupsFailed, 1);
+      // Nothing changed, but this may be the answer that came late.
+      supervisor.onMeshChanged({ addresses: false, policies: false });
+      await ear.until(() => ear.of(0, 'forgetRoutes').length === 1);
+      supervisor.onMeshChanged({ addresses: false, policies: false });
+      supervisor.onMeshChanged({ addresses: true, policies: false });
+      await ear.until(() => ear.of(0, 'forgetRoutes').length === 2);
+      // The pod's own workload and policies are the same, so nobody is told of them again.
+      assert.equal(ear.of(0, 'podState').length, 1);
+    },
+    20_000,
+    lookup,
+  );
+});
+
+test('revoked certificates reach every worker, and those that come later before any pod', () =>
+  withWorkers(1, async ({ supervisor, ear }) => {
+    supervisor.setRevocations(['k1']);
+    await ear.until(() => ear.of(0, 'revocations').length === 1);
+    assert.deepEqual(ear.of(0, 'revocations')[0]?.keys, ['k1']);
   }));

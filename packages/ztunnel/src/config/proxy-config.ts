@@ -1,5 +1,5 @@
-// The optional mesh file (`./etc/istio/config/mesh`) and `PROXY_CONFIG`, as far as this proxy uses them: only
-// `concurrency` and `discoveryAddress` of `defaultConfig`. Unlike upstream an object without `proxyMetadata` is fine.
+// The optional mesh file (`./etc/istio/config/mesh`) and `PROXY_CONFIG`, as far as this proxy uses them: `concurrency`,
+// `discoveryAddress`, `proxyAdminPort` and `proxyMetadata` of `defaultConfig`. Unlike upstream an object without `proxyMetadata` is fine.
 // The YAML library is loaded only when there is something to read.
 import { readFile } from 'node:fs/promises';
 import { errorText, ZtunnelError } from '../errors.ts';
@@ -8,6 +8,9 @@ import type { Environment } from './env-reader.ts';
 export interface ProxyConfig {
   readonly concurrency: number | undefined;
   readonly discoveryAddress: string | undefined;
+  readonly proxyAdminPort?: number | undefined;
+  /** Later ones over earlier ones. */
+  readonly proxyMetadata?: readonly (readonly [key: string, value: string])[] | undefined;
 }
 
 /** Upstream's path is relative too: the working directory of a container is `/`. */
@@ -22,6 +25,8 @@ export async function readProxyConfig(env: Environment, meshFile = MESH_FILE): P
   return {
     concurrency: fromEnv.concurrency ?? fromFile.concurrency,
     discoveryAddress: fromEnv.discoveryAddress ?? fromFile.discoveryAddress,
+    ...present('proxyAdminPort', fromEnv.proxyAdminPort ?? fromFile.proxyAdminPort),
+    ...present('proxyMetadata', merge(fromFile.proxyMetadata, fromEnv.proxyMetadata)),
   };
 }
 
@@ -52,7 +57,34 @@ async function parse(text: string | undefined, where: string, key: string | unde
   return {
     concurrency: optionalCount(object['concurrency'], where),
     discoveryAddress: optionalText(object['discoveryAddress'], where),
+    proxyAdminPort: optionalPort(object['proxyAdminPort'], where),
+    proxyMetadata: optionalTexts(object['proxyMetadata'], where),
   };
+}
+
+function present<K extends string, V>(key: K, value: V | undefined): Partial<Record<K, V>> {
+  // A computed key of a generic type is what the compiler cannot follow.
+  return value === undefined ? {} : ({ [key]: value } as Record<K, V>);
+}
+
+function merge(...lists: readonly ProxyConfig['proxyMetadata'][]): ProxyConfig['proxyMetadata'] {
+  const all = lists.flatMap(list => list ?? []);
+  return all.length === 0 ? undefined : all;
+}
+
+function optionalPort(value: unknown, where: string): number | undefined {
+  if (value === undefined || value === null) return undefined;
+  if (typeof value === 'number' && Number.isInteger(value) && value > 0 && value <= 0xffff) return value;
+  throw new ZtunnelError('config.invalid', `${where}: proxyAdminPort must be a port`);
+}
+
+function optionalTexts(value: unknown, where: string): ProxyConfig['proxyMetadata'] {
+  if (value === undefined || value === null) return undefined;
+  if (!isRecord(value)) throw new ZtunnelError('config.invalid', `${where}: proxyMetadata must be a mapping`);
+  return Object.entries(value).map(([key, text]) => {
+    if (typeof text === 'string') return [key, text] as const;
+    throw new ZtunnelError('config.invalid', `${where}: proxyMetadata.${key} must be text`);
+  });
 }
 
 function optionalCount(value: unknown, where: string): number | undefined {

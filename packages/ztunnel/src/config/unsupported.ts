@@ -35,10 +35,8 @@ interface Unsupported {
 }
 
 const REFUSED: readonly Unsupported[] = [
-  { name: 'CRL_PATH', asksFor: value => value !== '', why: 'certificate revocation lists are not checked yet' },
   { name: 'FAKE_CA', asksFor: isTrue, why: 'use AMBIT_DEV_CA_CERT and AMBIT_DEV_CA_KEY for development' },
   { name: 'UNSTABLE_ENABLE_SOCKS5', asksFor: isTrue, why: 'there is no SOCKS5 listener yet' },
-  { name: 'XDS_ON_DEMAND', asksFor: isTrue, why: 'the mesh comes from LOCAL_XDS_PATH or LOCAL_XDS in this version' },
   { name: 'ENABLE_PROXY', asksFor: value => value === 'false', why: 'this version is the proxy and nothing else' },
 ];
 

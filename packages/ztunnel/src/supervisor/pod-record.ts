@@ -1,6 +1,8 @@
 // One pod over all workers: opened when every worker opened its listeners, closed when every worker let go of it.
 // A worker that is replaced counts as having let go. No I/O here; the supervisor sends what this asks for.
-import type { PodInfo } from '../worker-protocol.ts';
+import type { PodInfo, ToWorker } from '../worker-protocol.ts';
+
+export type PodState = Extract<ToWorker, { type: 'podState' }>;
 
 /** Why a pod could not be opened; `code` is a reason code. */
 export interface OpenFailure {
@@ -22,6 +24,8 @@ export class PodRecord {
   readonly netnsFd: number | undefined;
   /** The identity its certificate carries; undefined until the mesh knows the workload. */
   identity: string | undefined;
+  /** What the workers were told last of its workload and policies. */
+  pushed: PodState | undefined;
   /** Resolves when every worker has answered the opening. */
   readonly opened: Promise<OpenOutcome>;
   /** Resolves when every worker has let go. */

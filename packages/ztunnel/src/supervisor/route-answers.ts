@@ -1,12 +1,14 @@
 // Answers a worker's questions about routes from the mesh. Always gives an answer, since a connection waits for it;
 // fails closed: what cannot be decided is a denial.
 import {
+  formatSocketAddress,
   type InboundRoute,
   type MeshView,
   type OutboundRoute,
   parseIp,
   resolveInbound,
   resolveOutbound,
+  type SocketAddress,
 } from '@ambit/mesh';
 import { errorText } from '../errors.ts';
 import type { Logger } from '../log.ts';
@@ -44,6 +46,12 @@ export function answerOutbound(
     const error = report(deps.log, pod, thrown);
     return { kind: 'deny', reason: 'route.unknown_destination', error, steps: [] };
   }
+}
+
+/** The control plane did not say in time what a destination is: passing in plain text could be a downgrade. */
+export function denyUnsure(destination: SocketAddress): OutboundRoute {
+  const error = `the control plane did not say in time what ${formatSocketAddress(destination)} is`;
+  return { kind: 'deny', reason: 'route.unknown_destination', error, steps: [] };
 }
 
 export function answerInbound(
