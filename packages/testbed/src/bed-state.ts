@@ -12,6 +12,7 @@ import {
 } from '@ambit/mesh';
 import { MAX_SERVICES, NumberPool, serviceAddress } from './address-plan.ts';
 import { TestbedError } from './errors.ts';
+import type { ServiceFacts } from './kube-objects.ts';
 import type { MeshContents } from './mesh-file.ts';
 import { checkLabel, type Pod } from './pod.ts';
 
@@ -45,6 +46,7 @@ export interface BedPolicy {
 }
 
 interface BedService {
+  readonly endpoints: ServiceFacts['endpoints'];
   readonly service: Service;
   readonly number: number;
   readonly selects: (pod: Pod) => boolean;
@@ -70,6 +72,11 @@ export class BedState {
 
   get services(): readonly Service[] {
     return [...this.#services.values()].map(({ service }) => service);
+  }
+
+  /** Services with how they find their pods. */
+  get serviceFacts(): readonly ServiceFacts[] {
+    return [...this.#services.values()];
   }
 
   addPod(pod: Pod): void {
@@ -106,7 +113,8 @@ export class BedState {
     const app = options.app ?? name;
     const chosen = options.pods === undefined ? undefined : new Set(options.pods);
     const selects = (pod: Pod) => chosen?.has(pod) ?? (pod.namespace === namespace && pod.app === app);
-    this.#services.set(key, { service, number, selects });
+    const endpoints = options.pods === undefined ? { app } : { pods: options.pods };
+    this.#services.set(key, { service, number, selects, endpoints });
     return service;
   }
 

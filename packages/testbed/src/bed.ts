@@ -2,12 +2,14 @@
 // Wiring and order of operations only; the parts are in their own files. Runs inside a sandbox, one bed at a time.
 // A pod's rules are in place before its proxy is told of it, so it never speaks plainly: it fails closed instead.
 import { randomUUID } from 'node:crypto';
-import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Reactor } from '@ambit/native';
 import type { Service } from '@ambit/mesh';
 import { type BedPolicy, BedState, type ServiceOptions } from './bed-state.ts';
+import { ControlProcess, type ControlOptions } from './control-process.ts';
 import { TestbedError } from './errors.ts';
+import { renderObjects } from './kube-objects.ts';
 import { writeMeshFile } from './mesh-file.ts';
 import { checkLabel, Pod, type PodOptions } from './pod.ts';
 import { NamespaceProcesses } from './processes.ts';
@@ -44,13 +46,16 @@ const CLUSTER_ID = 'Kubernetes';
 export class Testbed {
   readonly trustDomain: string;
   readonly workDir: string;
-  /** What LOCAL_XDS_PATH of every ztunnel points to. */
+  /** Kubernetes objects: `bed.yaml` is what the bed consists of; tests and people add files. */
+  readonly objectsDirectory: string;
+  /** What LOCAL_XDS_PATH of every ztunnel without a control plane points to. */
   readonly meshFilePath: string;
   readonly #topology: Topology;
   readonly #nodes: ReadonlyMap<string, BedNode>;
   readonly #devCa: TestbedOptions['devCa'];
   readonly #state: BedState;
   readonly #ztunnels = new Set<ZtunnelProcess>();
+  readonly #controls: ControlProcess[] = [];
   /** Undoes what `create` did, in reverse. */
   readonly #closers: AsyncDisposableStack;
   #published: Promise<void> = Promise.resolve();
@@ -59,6 +64,7 @@ export class Testbed {
   private constructor(options: TestbedOptions, parts: Parts, closers: AsyncDisposableStack) {
     this.trustDomain = options.trustDomain ?? DEFAULT_TRUST_DOMAIN;
     this.workDir = parts.workDir;
+    this.objectsDirectory = join(parts.workDir, 'objects');
     this.meshFilePath = join(parts.workDir, 'mesh.yaml');
     this.#topology = parts.topology;
     this.#nodes = parts.nodes;
@@ -157,13 +163,36 @@ export class Testbed {
   }
 
   /**
+   * Starts a control plane that every node can reach, on the bed's objects unless told otherwise. Ztunnels started after it
+   * live on it: they get its address, its root and a token for their node. Policies are objects then: `writeObjects`.
+   * @throws testbed.timeout, testbed.command_failed; it has been stopped then
+   */
+  async startControl(options: ControlOptions): Promise<ControlProcess> {
+    this.#checkOpen();
+    const control = await ControlProcess.start(options, {
+      stateDirectory: options.stateDirectory ?? join(this.workDir, 'control'),
+      paths: options.paths ?? [this.objectsDirectory],
+    });
+    this.#controls.push(control);
+    void control.ended.then(() => this.#controls.splice(this.#controls.indexOf(control), 1));
+    return control;
+  }
+
+  /** Puts a file of objects beside the bed's own, as a whole; an empty text removes it. `name` ends in .yaml. */
+  async writeObjects(name: string, text: string): Promise<void> {
+    const path = join(this.objectsDirectory, name);
+    if (text === '') await rm(path, { force: true });
+    else await replaceFile(path, text);
+  }
+
+  /**
    * Starts a ztunnel in the node's namespace and waits until it is ready and serves every enrolled pod of the node.
    * @throws testbed.timeout, testbed.command_failed, enrol.refused; it has been stopped then
    */
   async startZtunnel(nodeName: string, options: ZtunnelOptions): Promise<ZtunnelProcess> {
     this.#checkOpen();
     const node = this.node(nodeName);
-    const env = { ...process.env, ...this.#environment(node), ...options.env };
+    const env = { ...process.env, ...(await this.#environment(node)), ...options.env };
     const ztunnel = await ZtunnelProcess.start(node, node.processes, { ...options, env });
     this.#ztunnels.add(ztunnel);
     void ztunnel.ended.then(() => this.#ztunnels.delete(ztunnel));
@@ -184,6 +213,7 @@ export class Testbed {
     this.#isClosed = true;
     await Promise.all(this.pods.map(async pod => pod.endProcesses()));
     await Promise.all([...this.#ztunnels].map(async ztunnel => ztunnel.stop()));
+    await Promise.all(this.#controls.map(async control => control.stop()));
     await this.#published.catch(() => {}); // whoever asked for that file has been told
     await this.#closers.disposeAsync();
   }
@@ -201,12 +231,17 @@ export class Testbed {
 
   /** Writes the mesh file; several changes at once may share a write. */
   async #publish(): Promise<void> {
-    const write = async () => writeMeshFile(this.meshFilePath, this.#state.describe());
+    const write = async () => {
+      await writeMeshFile(this.meshFilePath, this.#state.describe());
+      await mkdir(this.objectsDirectory, { recursive: true });
+      const text = renderObjects({ nodes: this.nodes, pods: this.pods, services: this.#state.serviceFacts });
+      await replaceFile(join(this.objectsDirectory, 'bed.yaml'), text);
+    };
     this.#published = this.#published.then(write, write);
     await this.#published;
   }
 
-  #environment(node: BedNode): Record<string, string | undefined> {
+  async #environment(node: BedNode): Promise<Record<string, string | undefined>> {
     return {
       NODE_NAME: node.name,
       POD_NAME: `ztunnel-${node.name}`,
@@ -214,19 +249,49 @@ export class Testbed {
       INSTANCE_IP: node.ip4,
       CLUSTER_ID,
       TRUST_DOMAIN: this.trustDomain,
-      LOCAL_XDS_PATH: this.meshFilePath,
-      XDS_ADDRESS: '',
       INPOD_UDS: node.agent.path,
       // There is no rule that would lead queries to a DNS proxy.
       ISTIO_META_DNS_CAPTURE: 'false',
-      AMBIT_DEV_CA_CERT: this.#devCa?.certPath,
-      AMBIT_DEV_CA_KEY: this.#devCa?.keyPath,
+      ...(await this.#knowledge(node)),
+    };
+  }
+
+  /** Where a ztunnel learns of the mesh and gets its certificates: from the control plane, or from files. */
+  async #knowledge(node: BedNode): Promise<Record<string, string | undefined>> {
+    const [control] = this.#controls;
+    if (control === undefined) {
+      return {
+        LOCAL_XDS_PATH: this.meshFilePath,
+        XDS_ADDRESS: '',
+        AMBIT_DEV_CA_CERT: this.#devCa?.certPath,
+        AMBIT_DEV_CA_KEY: this.#devCa?.keyPath,
+      };
+    }
+    const token = join(node.directory, 'token');
+    await control.writeToken(node.name, token);
+    return {
+      XDS_ADDRESS: control.url,
+      CA_ADDRESS: control.url,
+      XDS_ROOT_CA: control.rootPath,
+      CA_ROOT_CA: control.rootPath,
+      AUTH_TOKEN: token,
+      CRL_PATH: control.crlPath,
+      // What the XDS node id says must be what the token proves.
+      SERVICE_ACCOUNT: 'ztunnel',
     };
   }
 
   #checkOpen(): void {
     if (this.#isClosed) throw new TestbedError('testbed.closed', 'the bed was closed');
   }
+}
+
+/** Readers see the file before or after, never half of it. */
+async function replaceFile(path: string, text: string): Promise<void> {
+  // Hidden, so that nobody takes it for an object file meanwhile.
+  const beside = join(path, '..', `.${randomUUID()}`);
+  await writeFile(beside, text);
+  await rename(beside, path);
 }
 
 interface Parts {

@@ -1,5 +1,6 @@
 export { type BedNode, Testbed, type TestbedOptions } from './bed.ts';
 export type { BedPolicy, ServiceOptions } from './bed-state.ts';
+export { ControlProcess, type ControlOptions } from './control-process.ts';
 export { describeTestbedError, TestbedError, type TestbedErrorCode, type TestbedErrorDetail } from './errors.ts';
 export { type MeshContents, renderMeshFile, writeMeshFile } from './mesh-file.ts';
 export { Pod, type PodOptions } from './pod.ts';
@@ -18,4 +19,5 @@ export {
 export { requireSandbox, sandboxSkip } from './sandbox-skip.ts';
 export { type Netns, type NodeNet, type PodNet, Topology } from './topology.ts';
 export { type AgentOptions, ZdsAgent } from './zds-agent.ts';
-export { type ProcessEnd, type ZtunnelOptions, ZtunnelProcess } from './ztunnel-process.ts';
+export { type ProcessEnd, WatchedProcess } from './watched-process.ts';
+export { type ZtunnelOptions, ZtunnelProcess } from './ztunnel-process.ts';
