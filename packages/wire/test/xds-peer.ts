@@ -84,10 +84,15 @@ export class XdsPeer {
   }
 
   static async start(
-    options: { tls?: { certPem: string; keyPem: string }; port?: number; server?: ServerOptions } = {},
+    options: {
+      tls?: { certPem: string; keyPem: string };
+      port?: number;
+      unixPath?: string;
+      server?: ServerOptions;
+    } = {},
   ): Promise<XdsPeer> {
     const server = new Server({ 'grpc.max_send_message_length': -1, ...options.server });
-    const bind = `127.0.0.1:${options.port ?? 0}`;
+    const bind = options.unixPath === undefined ? `127.0.0.1:${options.port ?? 0}` : `unix:${options.unixPath}`;
     const { tls } = options;
     const credentials =
       tls === undefined
