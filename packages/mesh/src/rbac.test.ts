@@ -277,6 +277,15 @@ describe('policiesFor', () => {
     assert.deepEqual([verdict.reason, verdict.policy, verdict.cutsLive], ['policy.unknown', 'ns/missing', false]);
   });
 
+  test('an unknown policy made of a PeerAuthentication refuses plain text only', () => {
+    for (const key of ['ns/converted_peer_authentication_web', 'istio-system/istio_converted_static_strict']) {
+      const { policies, unknownKeys } = policiesFor(state(), pod('w', { authorizationPolicies: [key] }));
+      assert.deepEqual(unknownKeys, [key]);
+      assert.equal(decide(policies, TLS).allowed, true, key);
+      assert.equal(decide(policies, PLAIN).allowed, false, key);
+    }
+  });
+
   test('an unknown policy does not hide a refusal that is certain', () => {
     const workload = pod('w', { authorizationPolicies: ['ns/missing', 'other/selected'] });
     const denied = decide(policiesFor(state(), workload).policies, TLS);

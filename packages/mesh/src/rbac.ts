@@ -3,7 +3,7 @@
 // connections. Enforced only on the receiving side.
 import type { Ip } from './address.ts';
 import { formatPrincipal, type SpiffeId } from './identity.ts';
-import { type Policy, type PolicyAction, policyKey } from './policy.ts';
+import { createMatch, type Policy, type PolicyAction, policyKey } from './policy.ts';
 import type { ReasonCode } from './reasons.ts';
 import { type ConnectionFacts, compileRule, RuleIndex } from './rule-compiler.ts';
 import { type Step, step } from './step.ts';
@@ -147,10 +147,26 @@ export function policiesFor(view: MeshView, workload: Workload, options: Policie
     if (policy !== undefined) policies.add(policy);
     else if (!view.wasPolicyRemoved(key)) {
       unknownKeys.push(key);
-      if (options.unknown !== 'ignore') policies.add(placeholder(key));
+      if (options.unknown !== 'ignore')
+        policies.add(isFromPeerAuthentication(key) ? plaintextRefused(key) : placeholder(key));
     }
   }
   return { policies: [...policies], unknownKeys };
+}
+
+/**
+ * What istiod makes of PeerAuthentications can refuse connections without an identity and no others. While such a policy is
+ * missing, refusing just those is as safe as refusing everything. It may be missing for good: istiod attaches one that it
+ * never sends (a permissive object with STRICT ports in a STRICT mesh).
+ */
+function isFromPeerAuthentication(key: string): boolean {
+  const name = key.slice(key.indexOf('/') + 1);
+  return name.startsWith('converted_peer_authentication_') || name === 'istio_converted_static_strict';
+}
+
+function plaintextRefused(key: string): Policy {
+  const noIdentity = createMatch({ notPrincipals: [{ kind: 'presence' }] });
+  return { ...placeholder(key), rules: [[[noIdentity]]], isPlaceholder: false };
 }
 
 function placeholder(key: string): Policy {

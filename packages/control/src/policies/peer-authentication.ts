@@ -38,9 +38,9 @@ export function peerAuthenticationPolicies(
   for (const object of ours) {
     const { name, namespace } = object.metadata;
     if (!hasSelector(object) || namespace === settings.rootNamespace) continue;
-    const parent = inherit(mesh, modeOf(oldest(byNamespace.get(namespace) ?? [])));
-    const groups = convertPorts(object, parent === 'STRICT');
-    if (groups.length === 0) continue;
+    const inNamespace = modeOf(oldest(byNamespace.get(namespace) ?? []));
+    const groups = convertPorts(object, inherit(mesh, inNamespace) === 'STRICT');
+    if (groups.length === 0 || isLeftOutUpstream(object, inNamespace, mesh)) continue;
     policies.push({
       key: `${namespace}/${CONVERTED_PREFIX}${name}`,
       authorization: denyPolicy(namespace, CONVERTED_PREFIX + name, groups),
@@ -103,11 +103,11 @@ export function isPort(text: string): boolean {
   return /^\d{1,5}$/.test(text) && Number(text) <= 65_535;
 }
 
-function oldest(objects: readonly PeerAuthenticationObject[]): PeerAuthenticationObject | undefined {
+export function oldest(objects: readonly PeerAuthenticationObject[]): PeerAuthenticationObject | undefined {
   return objects.toSorted(byAge)[0];
 }
 
-function modeOf(object: PeerAuthenticationObject | undefined): MtlsMode {
+export function modeOf(object: PeerAuthenticationObject | undefined): MtlsMode {
   return object?.spec.mtls ?? 'UNSET';
 }
 
@@ -122,10 +122,6 @@ function isExempt(mode: MtlsMode): boolean {
 /**
  * Strict with exempt ports: one group, no identity AND none of those ports. Permissive with strict ports: a group for each,
  * no identity AND that port. Empty when the modes of the ports add nothing.
- *
- * Upstream converts nothing for a permissive object under a strict parent and yet attaches the policy it then never sends
- * (golden/02-policies: `web`). Its ztunnel skips unknown policies, so a STRICT port takes plain text; ours would refuse
- * everything. So we send it: the one difference to upstream here.
  */
 function convertPorts(object: PeerAuthenticationObject, isParentStrict: boolean): readonly GroupInit[] {
   const own = object.spec.mtls;
@@ -141,6 +137,16 @@ function convertPorts(object: PeerAuthenticationObject, isParentStrict: boolean)
   // Upstream says it twice for an object that is strict by itself; equal bytes are worth more than brevity.
   const all = own === 'STRICT' ? [HAS_NO_IDENTITY, ...matches, HAS_NO_IDENTITY] : [...matches, HAS_NO_IDENTITY];
   return [{ rules: all.map(match => ({ matches: [match] })) }];
+}
+
+/**
+ * Upstream sends nothing for a permissive object with STRICT ports when only the mesh as a whole is STRICT, though it
+ * attaches the policy (golden/02-policies: `web`). Sent alike, for a ztunnel must get the same from both control planes;
+ * ours refuses plain text to a workload whose converted policy is missing (mesh, rbac.ts), upstream's lets it in.
+ * `peer_authentication.ports_not_sent` tells the author.
+ */
+export function isLeftOutUpstream(object: PeerAuthenticationObject, inNamespace: MtlsMode, mesh: MtlsMode): boolean {
+  return isExempt(object.spec.mtls) && inNamespace === 'UNSET' && mesh === 'STRICT';
 }
 
 /**
