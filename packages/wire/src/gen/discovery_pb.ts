@@ -14,7 +14,7 @@ import type { JsonObject, Message } from "@bufbuild/protobuf";
  * Describes the file discovery.proto.
  */
 export const file_discovery: GenFile = /*@__PURE__*/
-  fileDesc("Cg9kaXNjb3ZlcnkucHJvdG8SGmVudm95LnNlcnZpY2UuZGlzY292ZXJ5LnYzImUKBE5vZGUSCgoCaWQYASABKAkSDwoHY2x1c3RlchgCIAEoCRIpCghtZXRhZGF0YRgDIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSFQoNYnVpbGRfdmVyc2lvbhgFIAEoCSJOCgZTdGF0dXMSDAoEY29kZRgBIAEoBRIPCgdtZXNzYWdlGAIgASgJEiUKB2RldGFpbHMYAyADKAsyFC5nb29nbGUucHJvdG9idWYuQW55IqQDChVEZWx0YURpc2NvdmVyeVJlcXVlc3QSLgoEbm9kZRgBIAEoCzIgLmVudm95LnNlcnZpY2UuZGlzY292ZXJ5LnYzLk5vZGUSEAoIdHlwZV91cmwYAiABKAkSIAoYcmVzb3VyY2VfbmFtZXNfc3Vic2NyaWJlGAMgAygJEiIKGnJlc291cmNlX25hbWVzX3Vuc3Vic2NyaWJlGAQgAygJEnEKGWluaXRpYWxfcmVzb3VyY2VfdmVyc2lvbnMYBSADKAsyTi5lbnZveS5zZXJ2aWNlLmRpc2NvdmVyeS52My5EZWx0YURpc2NvdmVyeVJlcXVlc3QuSW5pdGlhbFJlc291cmNlVmVyc2lvbnNFbnRyeRIWCg5yZXNwb25zZV9ub25jZRgGIAEoCRI4CgxlcnJvcl9kZXRhaWwYByABKAsyIi5lbnZveS5zZXJ2aWNlLmRpc2NvdmVyeS52My5TdGF0dXMaPgocSW5pdGlhbFJlc291cmNlVmVyc2lvbnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIqoBChZEZWx0YURpc2NvdmVyeVJlc3BvbnNlEhsKE3N5c3RlbV92ZXJzaW9uX2luZm8YASABKAkSNwoJcmVzb3VyY2VzGAIgAygLMiQuZW52b3kuc2VydmljZS5kaXNjb3ZlcnkudjMuUmVzb3VyY2USEAoIdHlwZV91cmwYBCABKAkSDQoFbm9uY2UYBSABKAkSGQoRcmVtb3ZlZF9yZXNvdXJjZXMYBiADKAkiJAoMQ2FjaGVDb250cm9sEhQKDGRvX25vdF9jYWNoZRgBIAEoCCLLAQoIUmVzb3VyY2USDwoHdmVyc2lvbhgBIAEoCRImCghyZXNvdXJjZRgCIAEoCzIULmdvb2dsZS5wcm90b2J1Zi5BbnkSDAoEbmFtZRgDIAEoCRIPCgdhbGlhc2VzGAQgAygJEiYKA3R0bBgGIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhI/Cg1jYWNoZV9jb250cm9sGAcgASgLMiguZW52b3kuc2VydmljZS5kaXNjb3ZlcnkudjMuQ2FjaGVDb250cm9sIosBCh1FbmNvZGVkRGVsdGFEaXNjb3ZlcnlSZXNwb25zZRIbChNzeXN0ZW1fdmVyc2lvbl9pbmZvGAEgASgJEhEKCXJlc291cmNlcxgCIAMoDBIQCgh0eXBlX3VybBgEIAEoCRINCgVub25jZRgFIAEoCRIZChFyZW1vdmVkX3Jlc291cmNlcxgGIAMoCTKmAQoaQWdncmVnYXRlZERpc2NvdmVyeVNlcnZpY2UShwEKGERlbHRhQWdncmVnYXRlZFJlc291cmNlcxIxLmVudm95LnNlcnZpY2UuZGlzY292ZXJ5LnYzLkRlbHRhRGlzY292ZXJ5UmVxdWVzdBoyLmVudm95LnNlcnZpY2UuZGlzY292ZXJ5LnYzLkRlbHRhRGlzY292ZXJ5UmVzcG9uc2UiACgBMAFiBnByb3RvMw", [file_google_protobuf_any, file_google_protobuf_duration, file_google_protobuf_struct]);
+  fileDesc("Cg9kaXNjb3ZlcnkucHJvdG8SGmVudm95LnNlcnZpY2UuZGlzY292ZXJ5LnYzImUKBE5vZGUSCgoCaWQYASABKAkSDwoHY2x1c3RlchgCIAEoCRIpCghtZXRhZGF0YRgDIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSFQoNYnVpbGRfdmVyc2lvbhgFIAEoCSJOCgZTdGF0dXMSDAoEY29kZRgBIAEoBRIPCgdtZXNzYWdlGAIgASgJEiUKB2RldGFpbHMYAyADKAsyFC5nb29nbGUucHJvdG9idWYuQW55IqQDChVEZWx0YURpc2NvdmVyeVJlcXVlc3QSLgoEbm9kZRgBIAEoCzIgLmVudm95LnNlcnZpY2UuZGlzY292ZXJ5LnYzLk5vZGUSEAoIdHlwZV91cmwYAiABKAkSIAoYcmVzb3VyY2VfbmFtZXNfc3Vic2NyaWJlGAMgAygJEiIKGnJlc291cmNlX25hbWVzX3Vuc3Vic2NyaWJlGAQgAygJEnEKGWluaXRpYWxfcmVzb3VyY2VfdmVyc2lvbnMYBSADKAsyTi5lbnZveS5zZXJ2aWNlLmRpc2NvdmVyeS52My5EZWx0YURpc2NvdmVyeVJlcXVlc3QuSW5pdGlhbFJlc291cmNlVmVyc2lvbnNFbnRyeRIWCg5yZXNwb25zZV9ub25jZRgGIAEoCRI4CgxlcnJvcl9kZXRhaWwYByABKAsyIi5lbnZveS5zZXJ2aWNlLmRpc2NvdmVyeS52My5TdGF0dXMaPgocSW5pdGlhbFJlc291cmNlVmVyc2lvbnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIqoBChZEZWx0YURpc2NvdmVyeVJlc3BvbnNlEhsKE3N5c3RlbV92ZXJzaW9uX2luZm8YASABKAkSNwoJcmVzb3VyY2VzGAIgAygLMiQuZW52b3kuc2VydmljZS5kaXNjb3ZlcnkudjMuUmVzb3VyY2USEAoIdHlwZV91cmwYBCABKAkSDQoFbm9uY2UYBSABKAkSGQoRcmVtb3ZlZF9yZXNvdXJjZXMYBiADKAkiJAoMQ2FjaGVDb250cm9sEhQKDGRvX25vdF9jYWNoZRgBIAEoCCLLAQoIUmVzb3VyY2USDwoHdmVyc2lvbhgBIAEoCRImCghyZXNvdXJjZRgCIAEoCzIULmdvb2dsZS5wcm90b2J1Zi5BbnkSDAoEbmFtZRgDIAEoCRIPCgdhbGlhc2VzGAQgAygJEiYKA3R0bBgGIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhI/Cg1jYWNoZV9jb250cm9sGAcgASgLMiguZW52b3kuc2VydmljZS5kaXNjb3ZlcnkudjMuQ2FjaGVDb250cm9sMqYBChpBZ2dyZWdhdGVkRGlzY292ZXJ5U2VydmljZRKHAQoYRGVsdGFBZ2dyZWdhdGVkUmVzb3VyY2VzEjEuZW52b3kuc2VydmljZS5kaXNjb3ZlcnkudjMuRGVsdGFEaXNjb3ZlcnlSZXF1ZXN0GjIuZW52b3kuc2VydmljZS5kaXNjb3ZlcnkudjMuRGVsdGFEaXNjb3ZlcnlSZXNwb25zZSIAKAEwAWIGcHJvdG8z", [file_google_protobuf_any, file_google_protobuf_duration, file_google_protobuf_struct]);
 
 /**
  * @generated from message envoy.service.discovery.v3.Node
@@ -217,46 +217,6 @@ export type Resource = Message<"envoy.service.discovery.v3.Resource"> & {
  */
 export const ResourceSchema: GenMessage<Resource> = /*@__PURE__*/
   messageDesc(file_discovery, 5);
-
-/**
- * DeltaDiscoveryResponse as a server sends it that keeps every Resource encoded: same field numbers, and bytes and
- * messages look the same on the wire. Sending one resource to many nodes then copies it and encodes nothing.
- *
- * @generated from message envoy.service.discovery.v3.EncodedDeltaDiscoveryResponse
- */
-export type EncodedDeltaDiscoveryResponse = Message<"envoy.service.discovery.v3.EncodedDeltaDiscoveryResponse"> & {
-  /**
-   * @generated from field: string system_version_info = 1;
-   */
-  systemVersionInfo: string;
-
-  /**
-   * @generated from field: repeated bytes resources = 2;
-   */
-  resources: Uint8Array[];
-
-  /**
-   * @generated from field: string type_url = 4;
-   */
-  typeUrl: string;
-
-  /**
-   * @generated from field: string nonce = 5;
-   */
-  nonce: string;
-
-  /**
-   * @generated from field: repeated string removed_resources = 6;
-   */
-  removedResources: string[];
-};
-
-/**
- * Describes the message envoy.service.discovery.v3.EncodedDeltaDiscoveryResponse.
- * Use `create(EncodedDeltaDiscoveryResponseSchema)` to create a new message.
- */
-export const EncodedDeltaDiscoveryResponseSchema: GenMessage<EncodedDeltaDiscoveryResponse> = /*@__PURE__*/
-  messageDesc(file_discovery, 6);
 
 /**
  * @generated from service envoy.service.discovery.v3.AggregatedDiscoveryService

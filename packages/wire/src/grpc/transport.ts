@@ -1,7 +1,7 @@
 // One connection to a gRPC server and the calls on it, over node:http2: what xDS and the certificate call need of gRPC and
 // no more (binary messages, no compression, no name resolution or balancing). TLS proves the server by the given roots and
-// by the URL's host or one alternative name; plain text goes to this machine only. @connectrpc/connect-node does the
-// server's side; here it would cost every node 9 MB, for it is built on fetch's Headers.
+// by the URL's host or one alternative name; plain text goes to this machine only. connect-node was tried:
+// it would cost every node 9 MB, for it is built on fetch's Headers.
 import { type ClientHttp2Session, connect as connectHttp2 } from 'node:http2';
 import type { DescMethodStreaming, DescMethodUnary, DescMessage, MessageShape } from '@bufbuild/protobuf';
 import { CallError } from './call-error.ts';
