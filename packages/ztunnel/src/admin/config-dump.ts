@@ -1,0 +1,81 @@
+// /config_dump in upstream's format, as pieces of text: two spaces of indentation, keys in alphabetical order, lists in
+// upstream's order. Works in slices; the mesh may change in between, so what is shown of two objects may be of two moments,
+// but each object is whole. One object is written in one slice, however many endpoints it has.
+import { type MeshState, serviceKey } from '@ambit/mesh';
+import type { Config } from '../config.ts';
+import type { IdentityReport } from '../identity/certificate-state.ts';
+import { identityShape } from './certificate-shape.ts';
+import { configShape } from './config-shape.ts';
+import { policyShape, type Shape, serviceShape, workloadShape } from './mesh-shapes.ts';
+import { type Slicer, sortGently } from './slicer.ts';
+
+export interface DumpDeps {
+  readonly state: MeshState;
+  readonly certificates: { identityStates(): readonly IdentityReport[] };
+  readonly config: Config;
+  /** What the xDS client says of itself; undefined without a control plane. */
+  readonly xds: () => unknown;
+  /** Of this package. */
+  readonly version: string;
+}
+
+const BATCH_CHARS = 16 * 1024;
+
+/** @param slicer is paused between objects */
+export async function* configDump(deps: DumpDeps, slicer: Slicer): AsyncGenerator<string> {
+  const { state } = deps;
+  yield '{\n  "certificates": ';
+  yield* list(deps.certificates.identityStates(), identityShape, slicer);
+  yield `,\n  "config": ${text(configShape(deps.config), '  ')}`;
+  yield ',\n  "policies": ';
+  const policies = await sortGently(state.policies(), ([key]) => key, slicer);
+  yield* list(policies, ([, policy]) => policyShape(policy), slicer);
+  yield ',\n  "services": ';
+  const services = await sortGently(state.services(), service => `${service.hostname} ${serviceKey(service)}`, slicer);
+  yield* list(services, service => serviceShape(service, state.endpoints(service)), slicer);
+  yield `,\n  "version": ${text(versionShape(deps), '  ')}`;
+  yield ',\n  "workloads": ';
+  const workloads = await sortGently(state.workloads(), ({ uid }) => uid, slicer);
+  yield* list(workloads, workloadShape, slicer);
+  yield `,\n  "xds": ${text(deps.xds() ?? null, '  ')}\n}\n`;
+}
+
+function versionShape({ version, config }: DumpDeps): Shape {
+  return {
+    cryptoProvider: `openssl-${process.versions.openssl}`,
+    istioVersion: config.istioVersion,
+    nodeVersion: process.versions.node,
+    version,
+  };
+}
+
+async function* list<T>(items: Iterable<T>, shape: (item: T) => Shape, slicer: Slicer): AsyncGenerator<string> {
+  let isFirst = true;
+  // Handing over and awaiting each object alone would cost more than the object.
+  let batch = '';
+  for (const item of items) {
+    batch += `${isFirst ? '[\n' : ',\n'}    ${text(shape(item), '    ')}`;
+    isFirst = false;
+    if (batch.length >= BATCH_CHARS) {
+      yield batch;
+      batch = '';
+    }
+    if (slicer.isOver) await slicer.pause();
+  }
+  yield batch + (isFirst ? '[]' : '\n  ]');
+}
+
+/** JSON whose lines after the first begin with `indent`. */
+function text(value: unknown, indent: string): string {
+  return JSON.stringify(sorted(value), undefined, 2).replaceAll('\n', `\n${indent}`);
+}
+
+function sorted(value: unknown): unknown {
+  if (typeof value === 'bigint') return value.toString();
+  if (Array.isArray(value)) return value.map(sorted);
+  if (value instanceof Map) return sorted(Object.fromEntries(value));
+  // Objects that know their own JSON (dates, secrets) keep it.
+  if (typeof value !== 'object' || value === null || 'toJSON' in value) return value;
+  const entries = Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1));
+  return Object.fromEntries(entries.map(([key, each]) => [key, sorted(each)]));
+}
