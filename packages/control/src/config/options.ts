@@ -94,13 +94,6 @@ export const OPTIONS = {
   debounceMax: option('PILOT_DEBOUNCE_MAX', duration, 200, 'TIME', 'push at the latest after this long'),
   maxClients: option('AMBIT_MAX_CLIENTS', integer(1, 100_000), 5000, 'COUNT', 'connected xDS clients'),
   maxConnectionAge: option('AMBIT_MAX_CONNECTION_AGE', duration, 0, 'TIME', 'close xDS connections after; 0: never'),
-  identityCheck: option(
-    'PILOT_ENABLE_XDS_IDENTITY_CHECK',
-    flag,
-    true,
-    'BOOL',
-    'an xDS client must be who its node id says',
-  ),
   logFormat: option('LOG_FORMAT', choice('plain', 'json'), 'plain', 'FORMAT', 'plain or json'),
   logLevel: option('LOG_LEVEL', choice('debug', 'info', 'warn', 'error'), 'info', 'LEVEL', 'debug, info, warn, error'),
 } as const;
