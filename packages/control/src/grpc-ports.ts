@@ -93,7 +93,7 @@ class Serving implements Disposable {
   private constructor(server: Http2SecureServer, options: GrpcPortsOptions) {
     this.server = server;
     this.#options = options;
-    server.on('tlsClientError', error => options.log.debug('TLS handshake failed', { error: error.message }));
+    server.on('tlsClientError', (error: Error) => options.log.debug('TLS handshake failed', { error: error.message }));
     this.#stopListening = options.authority.listen({ changed: () => void this.#renew() });
   }
 
