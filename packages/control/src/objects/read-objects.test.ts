@@ -305,3 +305,14 @@ test('never throws on any JSON, and refuses what it cannot read', () => {
     { seed: SEED, numRuns: 3000 },
   );
 });
+
+test('columns count from the start of the line, also after a document marker', () => {
+  const text = '--- {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "A"}}\n--- {kind: a, kind: b}\n';
+  assert.deepEqual(
+    readObjects(text, 'f').diagnostics.map(({ code, place }) => [code, place?.line, place?.column]),
+    [
+      ['config.bad_field', 1, 68],
+      ['config.yaml_syntax', 2, 15],
+    ],
+  );
+});

@@ -137,12 +137,12 @@ export function duplicate(object: KubeObject, place: Place, earlier: Place): Dia
   };
 }
 
-/** `spec.rules[0].to` -> its steps. A key with a dot in it cannot be told apart; the nearest parent is found then. */
+/** `spec.rules[0].to`, `metadata.labels["istio.io/rev"]` -> its steps. A bare key with a dot in it cannot be told apart. */
 export function parsePath(path: string): readonly PathStep[] {
   const steps: PathStep[] = [];
-  for (const [, key, index] of path.matchAll(/([^.[\]]+)|\[(\d+)\]/g)) {
-    if (key !== undefined) steps.push(key);
-    else if (index !== undefined) steps.push(Number(index));
+  for (const [, quoted, index, key] of path.matchAll(/\["([^"]*)"\]|\[(\d+)\]|([^.[\]]+)/g)) {
+    if (index !== undefined) steps.push(Number(index));
+    else steps.push(quoted ?? key ?? '');
   }
   return steps;
 }

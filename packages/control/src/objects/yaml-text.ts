@@ -17,10 +17,11 @@ export type TextDocument =
   | { readonly kind: 'value'; readonly value: unknown; readonly locate: (path: readonly PathStep[]) => Position }
   | { readonly kind: 'error'; readonly message: string; readonly at: Position };
 
-/** A slice of a file and the line it begins on, from 1. */
-interface Slice {
+/** A slice of a file, the line it begins on (from 1), and how many columns of that line are before it. */
+export interface Slice {
   readonly text: string;
   readonly line: number;
+  readonly indent: number;
 }
 
 /** Documents that say nothing (only comments) are left out. Never throws. */
@@ -36,19 +37,21 @@ function isBlank(text: string): boolean {
 }
 
 /** At `---` and `...` in column 1: YAML 1.2 section 9.1.2 forbids them there inside of any document. */
-function* cutDocuments(text: string): Generator<Slice> {
+export function* cutDocuments(text: string): Generator<Slice> {
   const body = text.startsWith('\uFEFF') ? text.slice(1) : text;
   const marker = /^(?:---|\.\.\.)(?=[ \t\r\n]|$)/gm;
   let start = 0;
   let line = 1;
+  let indent = 0;
   for (const match of body.matchAll(marker)) {
     const slice = body.slice(start, match.index);
-    yield { text: slice, line };
+    yield { text: slice, line, indent };
     line += countLines(slice);
-    // The marker becomes blanks rather than nothing, so that what follows it on its line keeps its column.
-    start = match.index + 3;
+    // What follows the marker on its line is not indented by it, but its columns count from the line's start.
+    indent = match[0].length;
+    start = match.index + indent;
   }
-  yield { text: body.slice(start), line };
+  yield { text: body.slice(start), line, indent };
 }
 
 function countLines(text: string): number {
@@ -57,7 +60,8 @@ function countLines(text: string): number {
   return lines;
 }
 
-function readDocument(slice: Slice): TextDocument {
+/** One slice. Never throws. */
+export function readDocument(slice: Slice): TextDocument {
   if (/^\s*[{[]/.test(slice.text)) {
     const value = parseJson(slice.text);
     if (value !== undefined) return { kind: 'value', value, locate: lazyLocate(slice) };
@@ -85,7 +89,7 @@ function lazyLocate(slice: Slice): (path: readonly PathStep[]) => Position {
   let parsed: TextDocument | undefined;
   return path => {
     parsed ??= parseYaml(slice);
-    return parsed.kind === 'value' ? parsed.locate(path) : { line: slice.line, column: 1 };
+    return parsed.kind === 'value' ? parsed.locate(path) : { line: slice.line, column: 1 + slice.indent };
   };
 }
 
@@ -93,7 +97,7 @@ function parseYaml(slice: Slice): TextDocument {
   const lines = new LineCounter();
   const position = (offset: number): Position => {
     const { line, col } = lines.linePos(offset);
-    return { line: Math.max(line, 1) + slice.line - 1, column: Math.max(col, 1) };
+    return { line: Math.max(line, 1) + slice.line - 1, column: Math.max(col, 1) + (line > 1 ? 0 : slice.indent) };
   };
   const fail = (message: string, offset: number): TextDocument => ({ kind: 'error', message, at: position(offset) });
   const nested = nestingBeyond(slice.text);
