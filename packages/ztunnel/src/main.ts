@@ -5,6 +5,7 @@ import { availableParallelism } from 'node:os';
 import { MeshState } from '@ambit/mesh';
 import { releaseMemory, setOpenFileLimitToMax } from '@ambit/native';
 import { logAccess } from './access-log.ts';
+import { type AdminServer, serveAdmin } from './admin/admin-server.ts';
 import { checkCapabilities } from './capabilities.ts';
 import { systemClock } from './clock.ts';
 import { readProxyConfig } from './config/proxy-config.ts';
@@ -155,12 +156,14 @@ class Proxy {
     let stopWatching: StopWatching = () => undefined;
     let readiness: ReadinessServer | undefined;
     let zds: ZdsRunner | undefined;
+    let admin: AdminServer | undefined;
     try {
       readiness = await serveReadiness(this.#readiness, {
         port: this.#options.readinessPort ?? READINESS_PORT,
         ipv6: this.#config.ipv6Enabled,
         address: this.#config.bindAddress,
       });
+      admin = await this.#serveAdmin();
       stopWatching = await this.#loadMesh();
       await this.#supervisor.start();
       await this.#revocations?.start();
@@ -184,6 +187,7 @@ class Proxy {
       this.#certificates.stop();
       await this.#supervisor.stop();
       await this.#records?.close();
+      void admin?.close();
       // A second close does nothing; one that still waits for a client does not hold up the end.
       void readiness?.close();
     }
@@ -199,6 +203,28 @@ class Proxy {
     }
     for (const warning of this.#config.warnings) log.warn(warning);
     log.info('running with config', configFields(this.#config));
+  }
+
+  /** People can look from the start on. A port that is taken costs the view, never the service. */
+  async #serveAdmin(): Promise<AdminServer | undefined> {
+    const { adminPort, ipv6Enabled, bindAddress } = this.#config;
+    const deps = {
+      state: this.#state,
+      certificates: this.#certificates,
+      config: this.#config,
+      xds: () => this.#xds?.status,
+      version: version(),
+    };
+    try {
+      return await serveAdmin(deps, { port: adminPort, ipv6: ipv6Enabled, address: bindAddress });
+    } catch (error) {
+      const fields: Fields = [
+        ['port', adminPort],
+        ['error', errorText(error)],
+      ];
+      this.#log.scope('ztunnel::admin').warn('Cannot open the admin port', fields);
+      return undefined;
+    }
   }
 
   async #loadMesh(): Promise<StopWatching> {

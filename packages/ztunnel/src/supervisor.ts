@@ -248,6 +248,9 @@ export class Supervisor {
         slot.link.send({ type: 'inboundRoute', id: message.id, route });
         return;
       }
+      case 'missCertificate':
+        this.#deps.identities.need(message.identity);
+        return;
       case 'records':
         slot.link.send({ type: 'recordsTaken' });
         this.#deps.onRecords(message.records);

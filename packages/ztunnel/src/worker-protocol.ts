@@ -140,6 +140,8 @@ export type FromWorker =
       readonly connectedPort: number;
       readonly authority: string;
     }
+  /** A connection failed because the identity has no certificate; told at most twice a second. */
+  | { readonly type: 'missCertificate'; readonly identity: string }
   | { readonly type: 'records'; readonly records: readonly ConnectionRecord[] }
   | { readonly type: 'frozen'; readonly tunnel: FrozenTunnel }
   | { readonly type: 'frozenAll' }

@@ -72,6 +72,7 @@ async function withWorkers(
   const [wanted, forgotten]: [string[], string[]] = [[], []];
   const identities: IdentityStore = {
     want: identity => void wanted.push(identity),
+    need: () => undefined,
     forget: identity => void forgotten.push(identity),
     state: identity => states.get(identity),
   };

@@ -6,6 +6,8 @@ import type { CertificateState } from '../identity/certificate-manager.ts';
 export interface IdentityStore {
   want(identity: string): void;
   forget(identity: string): void;
+  /** A connection failed for want of it. */
+  need(identity: string): void;
   state(identity: string): CertificateState | undefined;
 }
 

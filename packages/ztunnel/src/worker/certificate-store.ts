@@ -6,19 +6,27 @@ import type { CertificateMaterial } from '../worker-protocol.ts';
 interface Entry {
   readonly material: CertificateMaterial | undefined;
   readonly error: string;
+  /** When the main thread was last told that somebody waits for it. */
+  askedAtMs: number;
   client: TlsContext | undefined;
   server: TlsContext | undefined;
 }
 
 type Context = TlsContext | { readonly error: string };
 
+/** How often the main thread is told that an identity is missed. */
+const ASK_PERIOD_MS = 500;
+
 export class CertificateStore {
   readonly #options: TlsOptions;
+  readonly #onMissed: (identity: string) => void;
   readonly #entries = new Map<string, Entry>();
   readonly #waiting = new Map<string, Set<() => void>>();
 
-  constructor(options: TlsOptions) {
+  /** `onMissed`: a connection failed for want of this identity's certificate, so it is worth asking for again. */
+  constructor(options: TlsOptions, onMissed: (identity: string) => void) {
     this.#options = options;
+    this.#onMissed = onMissed;
   }
 
   /** Replaces what is known of an identity. An error does not take away a certificate that is still held. */
@@ -28,6 +36,7 @@ export class CertificateStore {
     this.#entries.set(identity, {
       material,
       error: error ?? 'no certificate yet',
+      askedAtMs: known?.askedAtMs ?? 0,
       client: undefined,
       server: undefined,
     });
@@ -70,12 +79,22 @@ export class CertificateStore {
     this.#entries.clear();
   }
 
+  #miss(identity: string, entry: Entry): void {
+    const now = Date.now();
+    if (Math.abs(now - entry.askedAtMs) < ASK_PERIOD_MS) return;
+    entry.askedAtMs = now;
+    this.#onMissed(identity);
+  }
+
   #context(identity: string, role: 'client' | 'server'): Context {
     const entry = this.#entries.get(identity);
     if (entry === undefined) return { error: `no certificate for ${identity} yet` };
     const known = entry[role];
     if (known !== undefined) return known;
-    if (entry.material === undefined) return { error: entry.error };
+    if (entry.material === undefined) {
+      this.#miss(identity, entry);
+      return { error: entry.error };
+    }
     try {
       const make = role === 'client' ? TlsContext.client : TlsContext.server;
       const context = make(entry.material, this.#options);

@@ -56,10 +56,10 @@ export class WorkerRuntime implements EventHandler {
     const budget = new MemoryBudget(start.settings.memoryBudgetBytes, start.budget, start.index);
     this.#engine = new Engine(budget);
     const { tlsGroups, tlsRecords } = start.settings;
-    this.#certificates = new CertificateStore({
-      records: tlsRecords,
-      ...(tlsGroups === undefined ? {} : { groups: tlsGroups }),
-    });
+    this.#certificates = new CertificateStore(
+      { records: tlsRecords, ...(tlsGroups === undefined ? {} : { groups: tlsGroups }) },
+      identity => this.#tell({ type: 'missCertificate', identity }),
+    );
     this.#records = new RecordBatch(this.#engine, records => this.#tell({ type: 'records', records }));
     this.#trim = new IdleTrim(this.#engine, () => this.#sum(pod => pod.connectionCount), releaseMemory);
     this.#podDeps = {
