@@ -140,9 +140,13 @@ export function selectorOf(object: KubeObject): Labels | undefined {
   return selector === undefined || Object.keys(selector).length === 0 ? undefined : selector;
 }
 
-/** Whether workloads are bound to two states of a Service or ServiceEntry in the same way, given equal standing. */
+/**
+ * Whether workloads are bound to two states of a Service or ServiceEntry in the same way. A claim that gains or loses
+ * against another one is told by the host table; one that is given up (ExternalName, an unreadable address) is told here.
+ */
 export function bindsAlike(a: KubeObject, b: KubeObject): boolean {
   if (a.kind === 'Service' && b.kind === 'Service') {
+    if (isMeshService(a) !== isMeshService(b)) return false;
     return isDeepStrictEqual([a.spec.selector, a.spec.ports], [b.spec.selector, b.spec.ports]);
   }
   if (a.kind === 'ServiceEntry' && b.kind === 'ServiceEntry') {
