@@ -13,7 +13,7 @@ const MAIN = fileURLToPath(new URL('../../cli/src/main.ts', import.meta.url));
 export const ZTUNNEL: readonly string[] = [process.execPath, MAIN, 'ztunnel'];
 
 /** What the runner of the tests sets for itself would be an unknown setting of the product. */
-const NO_TEST_VARIABLES = Object.fromEntries(
+export const NO_TEST_VARIABLES = Object.fromEntries(
   Object.keys(process.env).flatMap(name => (name.startsWith('AMBIT_TEST_') ? [[name, undefined]] : [])),
 );
 

@@ -1,0 +1,217 @@
+// What the end-to-end tests of control plane and node proxies share: a bed whose nodes live on a control plane of their
+// own (a process that is started, killed and started again), and a steady load whose failures are counted.
+import type { Server, Socket } from 'node:net';
+import { mkdtemp } from 'node:fs/promises';
+import { fileURLToPath } from 'node:url';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { type ControlOptions, type ControlProcess, type Pod, SANDBOX_DIR, Testbed } from '@ambit/testbed';
+import { NO_TEST_VARIABLES } from './e2e-mesh.ts';
+import { echo, type Net, type Place, tryEcho } from './e2e-net.ts';
+
+const MAIN = fileURLToPath(new URL('../../cli/src/main.ts', import.meta.url));
+
+/** The control plane under test. */
+export const CONTROL: readonly string[] = [process.execPath, MAIN, 'control'];
+
+export const ECHO = 7000;
+
+/** Starts a control plane on the bed. */
+export async function startControl(bed: Testbed, options: Partial<ControlOptions> = {}): Promise<ControlProcess> {
+  const env = {
+    ...NO_TEST_VARIABLES,
+    NODE_COMPILE_CACHE: join(SANDBOX_DIR, 'compile-cache'),
+    LOG_FORMAT: 'json',
+    ...options.env,
+  };
+  return bed.startControl({ command: CONTROL, ...options, env });
+}
+
+/** A bed on nodes n1 and n2, without pods, control plane or ztunnels. */
+export async function makeBed(): Promise<Testbed> {
+  return Testbed.create({ nodes: ['n1', 'n2'] });
+}
+
+/** A directory of the sandbox, gone with it. */
+export async function scratch(name: string): Promise<string> {
+  return mkdtemp(join(SANDBOX_DIR, `${name}-`));
+}
+
+/** Echoes on a port of the pod. `onSocket` hears of every connection that reaches the application. */
+export function serveEcho(peers: Net, pod: Pod, port = ECHO, onSocket?: (socket: Socket) => void): Server {
+  return peers.serve(pod, port, socket => {
+    onSocket?.(socket);
+    socket.pipe(socket);
+  });
+}
+
+/** Polls what has no event: a page of another process. @throws when it does not come true in time */
+export async function until(isTrue: () => Promise<boolean>, what: string, timeoutMs = 15_000): Promise<void> {
+  const deadline = performance.now() + timeoutMs;
+  while (!(await isTrue())) {
+    if (performance.now() > deadline) throw new Error(`waited in vain until ${what}`);
+    await delay(25);
+  }
+}
+
+/** What the admin page `/debug/syncz` says, as far as the tests look. */
+export interface Syncz {
+  readonly addresses: number;
+  readonly authorizations: number;
+  readonly counters: Readonly<Record<'accepted' | 'refused' | 'dropped' | 'nacks' | 'pushes', number>>;
+  readonly clients: readonly {
+    readonly node: string;
+    readonly nodeName: string;
+    readonly types: readonly {
+      readonly typeUrl: string;
+      readonly nonceSent: string;
+      readonly nonceAcked: string;
+      readonly isPending: boolean;
+      readonly bytesSent: number;
+      readonly lastNack: unknown;
+    }[];
+  }[];
+}
+
+export async function synczOf(control: ControlProcess): Promise<Syncz> {
+  return (await control.page('/debug/syncz')) as Syncz;
+}
+
+/** Waits until both nodes have acknowledged everything that the control plane has to say. */
+export async function untilSynced(control: ControlProcess, nodes = 2, timeoutMs = 15_000): Promise<Syncz> {
+  let last: Syncz | undefined;
+  await until(
+    async () => {
+      last = await synczOf(control);
+      const isDone = ({ types }: Syncz['clients'][number]) =>
+        types.length === 2 && types.every(type => !type.isPending && type.nonceSent === type.nonceAcked);
+      return last.clients.length === nodes && last.clients.every(isDone);
+    },
+    'every node has acknowledged the state',
+    timeoutMs,
+  );
+  if (last === undefined) throw new Error('unreachable: it was looked at');
+  return last;
+}
+
+/** Certificates that the control plane has issued to workloads, from its admin page. */
+export interface ListedCertificate {
+  readonly serial: string;
+  readonly identity: string;
+  readonly node: string;
+  readonly notBefore: string;
+  readonly notAfter: string;
+  readonly revoked: boolean;
+}
+
+export async function certificatesOf(control: ControlProcess): Promise<readonly ListedCertificate[]> {
+  return (await control.page('/debug/certificates')) as readonly ListedCertificate[];
+}
+
+export interface LoadOptions {
+  /** Sockets that stay open and exchange over and over. Default 4. */
+  readonly kept?: number;
+  /** Clients that open a connection for each exchange. Default 4. */
+  readonly fresh?: number;
+  /** Pause of each client between exchanges, so that the machine has room for what is tested. Default 5. */
+  readonly pauseMs?: number;
+}
+
+export interface LoadResult {
+  readonly kept: number;
+  readonly fresh: number;
+  /** What went wrong, each. */
+  readonly failures: readonly string[];
+}
+
+/** A steady load from one pod to an address, on open connections and on new ones, until it is stopped. */
+export class Load {
+  readonly #peers: Net;
+  readonly #from: Place;
+  readonly #to: readonly [ip: string, port: number];
+  readonly #pauseMs: number;
+  readonly #counts = { kept: 0, fresh: 0 };
+  readonly #failures: string[] = [];
+  readonly #clients: Promise<unknown>;
+  #isWanted = true;
+
+  constructor(peers: Net, from: Place, to: readonly [ip: string, port: number], options: LoadOptions = {}) {
+    this.#peers = peers;
+    this.#from = from;
+    this.#to = to;
+    this.#pauseMs = options.pauseMs ?? 5;
+    this.#clients = Promise.all([
+      ...Array.from({ length: options.kept ?? 4 }, async (_, index) => this.#keep(index)),
+      ...Array.from({ length: options.fresh ?? 4 }, async () => this.#renew()),
+    ]);
+  }
+
+  /** Exchanges so far. */
+  get count(): number {
+    return this.#counts.kept + this.#counts.fresh;
+  }
+
+  get failures(): readonly string[] {
+    return this.#failures;
+  }
+
+  /** Waits until it has made so many exchanges more. */
+  async more(exchanges: number, timeoutMs = 60_000): Promise<void> {
+    const goal = this.count + exchanges;
+    await until(async () => Promise.resolve(this.count >= goal), `${exchanges} more exchanges are made`, timeoutMs);
+  }
+
+  async stop(): Promise<LoadResult> {
+    this.#isWanted = false;
+    await this.#clients;
+    return { ...this.#counts, failures: this.#failures };
+  }
+
+  async #keep(index: number): Promise<void> {
+    try {
+      const socket = await this.#peers.connect(this.#from, ...this.#to);
+      for (let turn = 0; this.#isWanted; turn++) {
+        await echo(socket, `exchange ${turn} on connection ${index}`);
+        this.#counts.kept++;
+        await delay(this.#pauseMs);
+      }
+      socket.destroy();
+    } catch (error) {
+      this.#failed('kept connection', error instanceof Error ? error.message : String(error));
+    }
+  }
+
+  async #renew(): Promise<void> {
+    while (this.#isWanted) {
+      const outcome = await tryEcho(this.#peers, this.#from, ...this.#to);
+      if (outcome !== 'ok') this.#failed('new connection', outcome);
+      this.#counts.fresh++;
+      await delay(this.#pauseMs);
+    }
+  }
+
+  #failed(what: string, why: string): void {
+    this.#failures.push(`${what} at ${new Date().toISOString()}: ${why}`);
+  }
+}
+
+/** An AuthorizationPolicy as YAML; `spec` is indented by the caller's own taste. */
+export function policyYaml(name: string, namespace: string, spec: object): string {
+  const object = {
+    apiVersion: 'security.istio.io/v1',
+    kind: 'AuthorizationPolicy',
+    metadata: { name, namespace },
+    spec,
+  };
+  return `${JSON.stringify(object)}\n`;
+}
+
+export function peerAuthenticationYaml(name: string, namespace: string, mode: 'STRICT' | 'PERMISSIVE'): string {
+  const object = {
+    apiVersion: 'security.istio.io/v1',
+    kind: 'PeerAuthentication',
+    metadata: { name, namespace },
+    spec: { mtls: { mode } },
+  };
+  return `${JSON.stringify(object)}\n`;
+}
