@@ -246,6 +246,36 @@ test('through a change of roots leaves verify under the bundle of every neighbou
   });
 });
 
+test('a change of roots takes its steps when they are due, without being asked', async () => {
+  await withDirectory(async directory => {
+    const store = new DirectoryStore(directory);
+    const trust = { trustDomain: 'cluster.local' };
+    const ca = await CertificateAuthority.open({
+      source: new SelfSigned({ store, ...trust, overlapMs: 50, now: Date.now }),
+      stateDirectory: directory,
+      ...trust,
+      log: SILENT_LOG,
+    });
+    const phases: string[] = [];
+    const isOver = Promise.withResolvers<void>();
+    ca.listen({
+      roots: () => {
+        phases.push(ca.status.phase);
+        if (ca.status.phase === 'steady') isOver.resolve();
+      },
+    });
+    const before = ca.rootsPem;
+    // The authority's own timers keep no process alive.
+    const deadline = setTimeout(isOver.reject, 20_000, new Error(`stuck at ${phases.join()}`));
+    await ca.rotateRoot();
+    await isOver.promise;
+    clearTimeout(deadline);
+    assert.deepEqual(phases, ['announced', 'switched', 'steady']);
+    assert.notEqual(ca.rootsPem, before);
+    await ca.close();
+  });
+});
+
 test('a certificate of the old root can still be revoked when the new one signs', async () => {
   await withCa(async (ca, directory, clock) => {
     await ca.rotateRoot();

@@ -25,7 +25,7 @@ import type { SigningState } from './signing-source.ts';
 import { ensureStateDirectory, reasonOf } from './state-files.ts';
 
 const DAY_MS = 86_400_000;
-/** How often everything that is due by the clock is looked at. */
+/** How often everything that is due by the clock is looked at; sooner when the source knows when it wants to be. */
 const MAINTENANCE_MS = 60_000;
 
 export class CertificateAuthority {
@@ -42,6 +42,7 @@ export class CertificateAuthority {
   #unwatch: () => void = () => undefined;
   #failed: Diagnostic | undefined;
   #reported = '';
+  #isClosed = false;
   #issued = 0;
 
   private constructor(
@@ -190,6 +191,7 @@ export class CertificateAuthority {
   async rotateRoot(): Promise<AuthorityStatus> {
     return this.#serially(async () => {
       await this.#options.source.rotate();
+      this.#schedule();
       await this.#sourceChanged();
       return this.status;
     });
@@ -230,7 +232,7 @@ export class CertificateAuthority {
     };
   }
 
-  /** Does everything that is due by the clock; called every minute. Never rejects. */
+  /** Does everything that is due by the clock; called every minute, and when the source is due. Never rejects. */
   async maintain(): Promise<void> {
     await this.#serially(async () => {
       try {
@@ -245,11 +247,13 @@ export class CertificateAuthority {
         this.#fail('ca.state', error);
       }
       this.#reportProblems();
+      this.#schedule();
     });
   }
 
   async close(): Promise<void> {
-    clearInterval(this.#timer);
+    this.#isClosed = true;
+    clearTimeout(this.#timer);
     this.#unwatch();
     await this.#queue;
     this.#audit.close();
@@ -266,8 +270,17 @@ export class CertificateAuthority {
     const { source } = this.#options;
     const { signer, phase } = this.#state;
     this.#log.info('Certificate authority ready', { source: source.name, phase, signer: signer.certificate.subject });
-    this.#timer = setInterval(() => void this.maintain(), MAINTENANCE_MS).unref();
+    this.#schedule();
     this.#unwatch = source.watch(() => void this.maintain());
+  }
+
+  #schedule(): void {
+    clearTimeout(this.#timer);
+    if (this.#isClosed) return;
+    const leftMs = (this.#options.source.dueAtMs ?? Infinity) - this.#now();
+    // What is overdue has failed, and is tried again at the usual pace.
+    const waitMs = leftMs > 0 ? Math.min(leftMs, MAINTENANCE_MS) : MAINTENANCE_MS;
+    this.#timer = setTimeout(() => void this.maintain(), waitMs).unref();
   }
 
   #sign(request: CertificateRequest, identity: string): readonly string[] {

@@ -27,6 +27,8 @@ const DEBOUNCE_MS = 100;
 const MAX_RETIRED = 8;
 
 export class PluggedIn implements SigningSource {
+  /** Only whoever plugged it in knows. */
+  readonly dueAtMs = undefined;
   readonly name: string;
   readonly #options: PluggedInOptions;
   #state: SigningState | undefined;

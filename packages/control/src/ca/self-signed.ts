@@ -45,6 +45,10 @@ export class SelfSigned implements SigningSource {
     return this.#problems;
   }
 
+  get dueAtMs(): number | undefined {
+    return this.#material === undefined ? undefined : this.#stepAtMs(this.#material);
+  }
+
   async start(): Promise<void> {
     await this.#settle(material => this.#due(material));
   }
@@ -102,18 +106,30 @@ export class SelfSigned implements SigningSource {
     if (material === undefined) return { root: await this.#newRoot(), rotation: { kind: 'steady' } };
     const { root, rotation } = material;
     const now = this.#options.now();
-    const { fromMs, endMs } = lifeOf(root);
-    if (rotation.kind === 'steady') {
-      return endMs - now < (endMs - fromMs) * RENEW_AT ? this.#announce(material) : material;
+    if (now < this.#stepAtMs(material)) return material;
+    switch (rotation.kind) {
+      case 'steady':
+        return this.#announce(material);
+      case 'announced':
+        return { root: rotation.next, rotation: { kind: 'switched', previous: root, sinceMs: now } };
+      case 'switched':
+        return { root, rotation: { kind: 'steady' } };
     }
+  }
+
+  /** When the material is to go one step on. */
+  #stepAtMs({ root, rotation }: Material): number {
     const { overlapMs } = this.#options;
-    if (rotation.kind === 'switched') {
-      return now - rotation.sinceMs < overlapMs ? material : { root, rotation: { kind: 'steady' } };
+    const { fromMs, endMs } = lifeOf(root);
+    switch (rotation.kind) {
+      case 'steady':
+        return endMs - (endMs - fromMs) * RENEW_AT;
+      case 'announced':
+        // Announced late, the old root must not sign until its very end: certificates would become ever shorter.
+        return Math.min(rotation.sinceMs + overlapMs, rotation.sinceMs + (endMs - rotation.sinceMs) / 2);
+      case 'switched':
+        return rotation.sinceMs + overlapMs;
     }
-    // Announced late, the old root must not sign until its very end: certificates would become ever shorter.
-    const switchAtMs = Math.min(rotation.sinceMs + overlapMs, rotation.sinceMs + (endMs - rotation.sinceMs) / 2);
-    if (now < switchAtMs) return material;
-    return { root: rotation.next, rotation: { kind: 'switched', previous: root, sinceMs: now } };
   }
 
   async #announce(material: Material | undefined): Promise<Material> {

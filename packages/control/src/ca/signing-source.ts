@@ -21,6 +21,8 @@ export interface SigningSource {
   readonly state: SigningState | undefined;
   /** What stands in the way of using what is there now; the last good state stays in force. */
   readonly problems: readonly Diagnostic[];
+  /** When the next step is due by the clock, if that is known: `refresh` then. */
+  readonly dueAtMs: number | undefined;
   /** Opens or makes what signs. @throws ControlError when nothing can sign */
   start(): Promise<void>;
   /** Looks again and takes the next step that is due; true when the state changed. Never rejects: problems say what failed. */

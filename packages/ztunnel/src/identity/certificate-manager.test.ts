@@ -16,6 +16,8 @@ class ScriptedAuthority implements CertificateAuthority {
   readonly #clock: FakeClock;
   readonly #lifeMs: number;
   answer: 'issue' | 'fail' | 'hold' = 'issue';
+  /** How far before now certificates begin. */
+  backdateMs = 0;
   roots = ROOT_A;
   readonly signals: (AbortSignal | undefined)[] = [];
   readonly #held: (() => void)[] = [];
@@ -32,7 +34,7 @@ class ScriptedAuthority implements CertificateAuthority {
     if (this.answer === 'fail') throw new Error('authority down');
     const now = this.#clock.now();
     const material = { identity, certChainPem: String(this.asked.length), privateKeyPem: SECRET, rootsPem: this.roots };
-    return { material, notBeforeMs: now, notAfterMs: now + this.#lifeMs };
+    return { material, notBeforeMs: now - this.backdateMs, notAfterMs: now + this.#lifeMs };
   }
 
   release(): void {
@@ -93,6 +95,16 @@ test('jitter spreads renewals around half life', async () => {
     await clock.advance(0);
     assert.ok(Math.abs((clock.nextInMs ?? 0) - hours * HOUR_MS) < 1, String(clock.nextInMs));
   }
+});
+
+test('a life shorter than what the authority backdates is renewed at half of what is left', async () => {
+  const { clock, authority, manager } = setUp({ lifeMs: 10_000 });
+  authority.backdateMs = 120_000;
+  manager.want('a');
+  await clock.advance(4999);
+  assert.equal(authority.asked.length, 1);
+  await clock.advance(1);
+  assert.equal(authority.asked.length, 2);
 });
 
 test('a failed renewal keeps the present certificate and retries with back-off until it expires', async () => {

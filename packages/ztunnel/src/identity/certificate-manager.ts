@@ -320,8 +320,11 @@ export class CertificateManager {
     entry.lastError = undefined;
     entry.state = { kind: 'available', certificate };
     entry.bundle = bundleKey(certificate.material.rootsPem);
+    const halfMs = certificate.notBeforeMs + lifeMs * share;
+    // A life shorter than twice what CAs backdate is past its half when it begins: then half of what is left counts.
+    const renewMs = halfMs > now ? halfMs : now + (certificate.notAfterMs - now) * share;
     // Never sooner than a retry would be: dates absurdly close must not make a tight loop against the authority.
-    entry.dueAtMs = Math.max(certificate.notBeforeMs + lifeMs * share, now + this.#options.firstRetryMs);
+    entry.dueAtMs = Math.max(renewMs, now + this.#options.firstRetryMs);
     this.#deps.log.debug('certificate issued', [['identity', identity]]);
     if (this.#bundles.observe(entry.bundle, now)) this.#renewAllBut(entry.bundle);
     this.#announce(identity, entry);
