@@ -62,7 +62,8 @@ export function decodeResponse(bytes: Buffer): PlainResponse {
   };
 }
 
-function field(number: number, ...content: ReadonlyArray<string | Buffer>): Buffer {
+/** A length-delimited field. */
+export function field(number: number, ...content: ReadonlyArray<string | Buffer>): Buffer {
   const body = Buffer.concat(content.map(part => (typeof part === 'string' ? Buffer.from(part) : part)));
   return Buffer.concat([varint(number * 8 + 2), varint(body.length), body]);
 }
@@ -74,7 +75,8 @@ function varint(value: number): Buffer {
   return Buffer.from([...bytes, rest]);
 }
 
-function fields(bytes: Buffer): Map<number, Buffer[]> {
+/** Contents of length-delimited fields, by number. */
+export function fields(bytes: Buffer): Map<number, Buffer[]> {
   const found = new Map<number, Buffer[]>();
   let at = 0;
   const next = () => {
