@@ -62,6 +62,8 @@ export interface Syncz {
   readonly clients: readonly {
     readonly node: string;
     readonly nodeName: string;
+    /** When its stream began. */
+    readonly since: string;
     readonly types: readonly {
       readonly typeUrl: string;
       readonly nonceSent: string;
