@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { connect } from 'node:net';
 import { test } from 'node:test';
 import { Log, LogFilter } from './log.ts';
 import { Readiness, serveReadiness } from './readiness.ts';
@@ -57,4 +59,19 @@ test('a taken port is an error at start', async () => {
   } finally {
     await first.close();
   }
+});
+
+test('a prober that never lets its connection rest does not hold up the end', async () => {
+  const { readiness } = makeReadiness();
+  const server = await serveReadiness(readiness, { port: 0, ipv6: false, address: '127.0.0.1' });
+  const socket = connect(server.port, '127.0.0.1');
+  const ask = (): boolean => socket.write('GET /healthz/ready HTTP/1.1\r\nHost: x\r\n\r\n');
+  socket.on('data', ask);
+  const ended = once(socket, 'close');
+  socket.on('error', () => undefined);
+  await once(socket, 'connect');
+  ask();
+  await once(socket, 'data');
+  await server.close();
+  await ended;
 });

@@ -51,6 +51,8 @@ export interface ReadinessServer {
 /** A probe sends a request at once; whoever does not is not a probe. */
 const HEADER_TIMEOUT_MS = 2000;
 const MAX_HEADER_BYTES = 8192;
+/** For answers under way when the proxy ends. */
+const CLOSE_GRACE_MS = 500;
 
 /** @throws the system's error when the port is taken */
 export async function serveReadiness(
@@ -94,5 +96,8 @@ async function closeServer(server: Server): Promise<void> {
   const { promise, resolve } = Promise.withResolvers<void>();
   server.close(() => resolve());
   server.closeIdleConnections();
+  // A prober that asks again on the same connection before it falls idle would hold up the end.
+  const timer = setTimeout(() => server.closeAllConnections(), CLOSE_GRACE_MS);
   await promise;
+  clearTimeout(timer);
 }
