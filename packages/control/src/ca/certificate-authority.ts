@@ -2,6 +2,8 @@
 // them, revokes, and moves from root to root. Fails closed: what cannot be recorded is not issued. Does not decide who may
 // have which identity (authorize.ts) and speaks no protocol (handler.ts).
 import { generateKeyPair } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { formatSpiffeId, parseSpiffeId } from '@ambit/mesh';
 import type { Caller } from '../auth/caller.ts';
@@ -22,7 +24,7 @@ import { issueLeaf, normalSerial } from './leaf.ts';
 import { Revocations } from './revocations.ts';
 import { SERVING_LIFETIME_MS, type ServingMaterial, toServingNames } from './serving-certificate.ts';
 import type { SigningState } from './signing-source.ts';
-import { ensureStateDirectory, reasonOf } from './state-files.ts';
+import { ensureStateDirectory, reasonOf, writeAtomically } from './state-files.ts';
 
 const DAY_MS = 86_400_000;
 /** How often everything that is due by the clock is looked at; sooner when the source knows when it wants to be. */
@@ -354,8 +356,12 @@ export class CertificateAuthority {
   }
 
   async #publish(): Promise<void> {
-    const { signers, foreignCrlPem } = this.#state;
+    const { signers, foreignCrlPem, rootsPem } = this.#state;
     const nowMs = this.#now();
+    // Wherever the roots are kept, who mounts the state directory finds those that are in force, beside the lists.
+    const path = join(this.#options.stateDirectory, 'root-cert.pem');
+    const published = await readFile(path, 'utf8').catch(() => undefined);
+    if (published !== rootsPem) await writeAtomically(path, rootsPem, 0o644);
     await this.#revocations.publish(usable(signers, nowMs), foreignCrlPem, nowMs);
   }
 
