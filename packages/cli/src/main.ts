@@ -1,7 +1,12 @@
 // Entry of the `ambit` command. Wiring only: each subcommand is a file of its own and is loaded when it is called, so that
 // the node proxy starts without what other commands need.
 import { Command, CommanderError, Option } from 'commander';
+import type { CaFlags, RevokeFlags, TokenFlags } from './commands/ca.ts';
 import type { DemoFlags } from './commands/demo.ts';
+import type { ExplainFlags } from './commands/explain.ts';
+import type { GetFlags } from './commands/get.ts';
+
+const STATE = '/var/lib/ambit/control';
 
 const program = new Command('ambit')
   .description('Secures and observes every TCP connection between services, without sidecars.')
@@ -12,9 +17,9 @@ const program = new Command('ambit')
     'after',
     `
 Examples:
-  ambit demo                        two nodes and a small shop on this machine, encrypted pod to pod
-  ambit demo --for 15s -o json      the same for fifteen seconds, then one JSON document
-  ambit ztunnel                     the node proxy, configured by the environment variables of Istio's ztunnel`,
+  ambit demo                          two nodes and a small shop on this machine, encrypted pod to pod
+  ambit control examples/shop         a control plane for a directory of Kubernetes YAML
+  ambit explain shop/web shop/cart    whether one may talk to the other, and why`,
   );
 
 program
@@ -24,6 +29,7 @@ program
   )
   .option('--for <duration>', 'stop after this time, such as 15s or 2m; counted from the first row')
   .option('-o, --output <format>', 'table, or json for one document at the end', 'table')
+  .option('--objects <dir>', "your copy of examples/shop; edit it while it runs (default: Ambit's own)")
   .addOption(
     new Option('--store <kind>', 'what runs as shop/db; default: redis if installed').choices(['redis', 'own']),
   )
@@ -35,26 +41,131 @@ program
     `
 Examples:
   ambit demo                        a live table until q or Ctrl-C
-  ambit demo --for 15s              the same for fifteen seconds
-  ambit demo --for 15s -o json      one JSON document at the end
+  ambit demo --for 15s -o json      fifteen seconds, then one JSON document
+  ambit demo --objects my-shop      the same shop with your policies, after cp -r examples/shop my-shop
 
 Exit status: 0 all was as it should be, 1 something that must be encrypted or denied was not, 2 wrong usage,
 3 this machine does not allow it.`,
   )
-  .action(async (options: DemoFlags) => {
-    const { demo } = await import('./commands/demo.ts');
-    process.exitCode = await demo(options);
-  });
+  .action(async (flags: DemoFlags) => exitWith((await import('./commands/demo.ts')).demo(flags)));
 
 program
   .command('ztunnel')
   .description('Run the node proxy.')
   .argument('[command]', 'proxy (default) or version')
   .allowExcessArguments()
-  .action(async (command: string | undefined) => {
-    const { ztunnel } = await import('./commands/ztunnel.ts');
-    process.exitCode = await ztunnel(command);
-  });
+  .addHelpText(
+    'after',
+    `
+Examples:
+  ambit ztunnel                                      settings are the environment variables of Istio's ztunnel
+  XDS_ADDRESS=https://10.0.0.1:15012 ambit ztunnel   lives on that control plane, and asks it for certificates
+  ambit ztunnel version                              what it is`,
+  )
+  .action(async (command: string | undefined) => exitWith((await import('./commands/ztunnel.ts')).ztunnel(command)));
+
+// Its options are the control plane's own table, which nobody else needs to load.
+const [first, second] = process.argv.slice(2);
+if (first === 'control' || (first === 'help' && second === 'control')) {
+  const { controlCommand } = await import('./commands/control.ts');
+  program.addCommand(inherit(controlCommand(exitWith)));
+} else {
+  program.command('control').description('Run the control plane: sources, xDS server and certificate authority.');
+}
+
+const ca = program
+  .command('ca')
+  .description('Administer the certificate authority of a control plane on this machine.')
+  .addHelpText(
+    'after',
+    `
+Examples:
+  ambit ca list                                                       every certificate that is still good
+  ambit ca revoke --identity spiffe://cluster.local/ns/shop/sa/web    nobody takes its certificates any more
+  ambit ca token --node n1 > token                                    what a ztunnel on n1 proves itself with
+
+Exit status: 0 done, 1 refused, 2 wrong usage, 3 cannot reach the control plane.`,
+  );
+caCommand('revoke', 'Revoke one certificate, or all of an identity, and publish the list.')
+  .option('--serial <hex>', 'serial number of one certificate')
+  .option('--identity <spiffe>', 'SPIFFE id: all its certificates')
+  .action(async (flags: RevokeFlags) => exitWith((await import('./commands/ca.ts')).caRevoke(flags)));
+caCommand('list', 'List the certificates that have not expired.').action(async (flags: CaFlags) =>
+  exitWith((await import('./commands/ca.ts')).caList(flags)),
+);
+caCommand('rotate-root', 'Announce a new root, which signs once every node knows it.').action(async (flags: CaFlags) =>
+  exitWith((await import('./commands/ca.ts')).caRotateRoot(flags)),
+);
+caCommand('token', 'Print a token with which a node proxy proves itself.')
+  .requiredOption('--node <name>', 'node for whose pods it may ask')
+  .option('--namespace <name>', 'namespace of the node proxy', 'istio-system')
+  .option('--service-account <name>', 'account of the node proxy', 'ztunnel')
+  .option('--ttl <time>', 'such as 12h or 30d (default: 30d)')
+  .action(async (flags: TokenFlags) => exitWith((await import('./commands/ca.ts')).caToken(flags)));
+caCommand('crl', 'Print the revocation lists, PEM.').action(async (flags: CaFlags) =>
+  exitWith((await import('./commands/ca.ts')).caCrl(flags)),
+);
+
+adminOptions(program.command('get'))
+  .description('List what a control plane, or one ztunnel, knows.')
+  .argument('<what>', 'workloads, services, policies or certificates')
+  .option('-n, --namespace <name>', 'of one namespace only')
+  .option('-o, --output <format>', 'table, wide or json', 'table')
+  .addHelpText(
+    'after',
+    `
+Examples:
+  ambit get workloads                                             of the control plane on this machine
+  ambit get policies -n shop -o json                              for scripts
+  ambit get certificates --ztunnel http://127.0.0.1:15000         what one node proxy holds
+
+Exit status: 0, 2 wrong usage, 3 cannot reach it.`,
+  )
+  .action(async (what: string, flags: GetFlags) => exitWith((await import('./commands/get.ts')).get(what, flags)));
+
+adminOptions(program.command('explain'))
+  .description('Say whether a connection would be let through, and why.')
+  .argument('<source>', 'namespace/workload, an address or a uid')
+  .argument('<destination>', 'namespace/service[:port], namespace/workload[:port], hostname[:port] or address[:port]')
+  .option('--network <id>', 'where addresses are looked up (default: the one most workloads are in)')
+  .option('-o, --output <format>', 'table or json', 'table')
+  .addHelpText(
+    'after',
+    `
+Examples:
+  ambit explain shop/web shop/cart                                     asks the control plane on this machine
+  ambit explain 10.61.1.3 10.96.0.2:80                                 addresses will do
+  ambit explain shop/web shop/cart --ztunnel http://127.0.0.1:15000    as one node proxy sees it
+
+Exit status: 0 let through, 1 denied, 2 the question is unclear, 3 cannot reach it.`,
+  )
+  .action(async (source: string, destination: string, flags: ExplainFlags) =>
+    exitWith((await import('./commands/explain.ts')).explain(source, destination, flags)),
+  );
+
+/** Gives commander's refusals our exit status, whatever command they come from. */
+function inherit(command: Command): Command {
+  for (const each of [command, ...command.commands]) each.exitOverride().showSuggestionAfterError();
+  return command;
+}
+
+function caCommand(name: string, description: string): Command {
+  return ca
+    .command(name)
+    .description(description)
+    .option('--state <dir>', 'state directory of the control plane', STATE)
+    .addOption(new Option('-o, --output <format>', 'table or json').choices(['table', 'json']).default('table'));
+}
+
+function adminOptions(command: Command): Command {
+  return command
+    .option('--address <url>', 'admin address of the control plane (default: http://127.0.0.1:15014)')
+    .option('--ztunnel <url>', 'admin address of a ztunnel, asked instead');
+}
+
+async function exitWith(status: Promise<number>): Promise<void> {
+  process.exitCode = await status;
+}
 
 try {
   await program.parseAsync();
