@@ -267,18 +267,8 @@ export class Testbed {
         AMBIT_DEV_CA_KEY: this.#devCa?.keyPath,
       };
     }
-    const token = join(node.directory, 'token');
-    await control.writeToken(node.name, token);
-    return {
-      XDS_ADDRESS: control.url,
-      CA_ADDRESS: control.url,
-      XDS_ROOT_CA: control.rootPath,
-      CA_ROOT_CA: control.rootPath,
-      AUTH_TOKEN: token,
-      CRL_PATH: control.crlPath,
-      // What the XDS node id says must be what the token proves.
-      SERVICE_ACCOUNT: 'ztunnel',
-    };
+    const bearer = { node: node.name, namespace: 'istio-system', serviceAccount: 'ztunnel' };
+    return control.environmentFor(bearer, join(node.directory, 'token'));
   }
 
   #checkOpen(): void {

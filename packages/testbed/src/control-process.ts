@@ -1,12 +1,11 @@
-// A control plane as a process beside the nodes: in the sandbox's own namespace, which every node reaches. The bed asks it
-// for a token per node, as whoever sets a node up would, and hands nodes nothing else but the root and the addresses.
+// A control plane as a process beside the nodes. It is asked for a token per node, as whoever sets a node up would do, and
+// nodes get nothing else of it but the root and the addresses.
 import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdir, writeFile } from 'node:fs/promises';
-import { request } from 'node:http';
+import { type IncomingMessage, request } from 'node:http';
 import { join } from 'node:path';
 import { json } from 'node:stream/consumers';
-import { once } from 'node:events';
-import type { IncomingMessage } from 'node:http';
 import { FABRIC_ADDRESS } from './address-plan.ts';
 import { TestbedError } from './errors.ts';
 import { WatchedProcess } from './watched-process.ts';
@@ -27,45 +26,64 @@ export interface ControlOptions {
   readonly readyTimeoutMs?: number;
 }
 
-interface Places {
+/** Where it keeps its things, and where it listens: ports `any` are chosen by the kernel, and there is no plain one then. */
+export interface ControlPlaces {
   readonly stateDirectory: string;
   readonly paths: readonly string[];
+  /** Default: the fabric's, which every node of a bed reaches. */
+  readonly host?: string;
+  readonly ports?: 'usual' | 'any';
 }
 
-const SECURE_PORT = 15012;
-const PLAIN_PORT = 15010;
-const ADMIN_PORT = 15014;
+/** Whom a token speaks for: the account of a ztunnel, and the node whose pods it may speak for too. */
+export interface TokenBearer {
+  readonly node: string;
+  readonly namespace: string;
+  readonly serviceAccount: string;
+}
+
+interface Ports {
+  readonly secure: number;
+  readonly admin: number;
+  readonly plain: number | undefined;
+}
+
+const USUAL = { secure: 15012, admin: 15014, plain: 15010 } as const;
+const ADMIN_HOST = '127.0.0.1';
 const READY_TIMEOUT_MS = 20_000;
+const PAGE_TIMEOUT_MS = 5_000;
+/** What it logs when its doors are open. */
+const LISTENING = /\tListening\t.*secureGrpc=(\d+) admin=(\d+)/;
 
 export class ControlProcess extends WatchedProcess {
   readonly stateDirectory: string;
-  /** `https://10.61.0.1:15012`, reachable from every node. */
-  readonly url: string;
-  /** `http://127.0.0.1:15014`, in the sandbox's own namespace. */
-  readonly adminUrl: string;
-  readonly plainPort: number;
+  /** Without port. */
+  readonly host: string;
+  #ports: Ports;
 
-  private constructor(child: ReturnType<typeof spawn>, stateDirectory: string, offset: number) {
+  private constructor(child: ReturnType<typeof spawn>, stateDirectory: string, host: string, ports: Ports) {
     super('control plane', child);
     this.stateDirectory = stateDirectory;
-    this.url = `https://${FABRIC_ADDRESS.ip4}:${SECURE_PORT + offset}`;
-    this.adminUrl = `http://127.0.0.1:${ADMIN_PORT + offset}`;
-    this.plainPort = PLAIN_PORT + offset;
+    this.host = host;
+    this.#ports = ports;
   }
 
   /** Starts it and waits until it serves. @throws testbed.timeout, testbed.command_failed */
-  static async start(options: ControlOptions, places: Places): Promise<ControlProcess> {
+  static async start(options: ControlOptions, places: ControlPlaces): Promise<ControlProcess> {
     const [program, ...args] = options.command;
     if (program === undefined) throw new TestbedError('testbed.argument', 'a control plane needs a command');
-    const offset = options.portOffset ?? 0;
+    const host = places.host ?? FABRIC_ADDRESS.ip4;
+    const isAny = places.ports === 'any';
+    const ports = isAny ? { secure: 0, admin: 0, plain: undefined } : usualPorts(options.portOffset ?? 0);
     await mkdir(places.stateDirectory, { recursive: true, mode: 0o700 });
     const values = {
       '--state': places.stateDirectory,
       '--kubernetes': 'off',
-      '--grpc-address': `127.0.0.1:${PLAIN_PORT + offset}`,
-      '--secure-grpc-address': `${FABRIC_ADDRESS.ip4}:${SECURE_PORT + offset}`,
-      '--admin-address': `127.0.0.1:${ADMIN_PORT + offset}`,
-      '--serving-names': FABRIC_ADDRESS.ip4,
+      '--grpc-address': ports.plain === undefined ? 'off' : `${ADMIN_HOST}:${ports.plain}`,
+      '--secure-grpc-address': `${host}:${ports.secure}`,
+      '--admin-address': `${ADMIN_HOST}:${ports.admin}`,
+      '--serving-names': host,
+      '--log-format': 'plain',
     };
     const flags = Object.entries(values).flat();
     const child = spawn(program, [...args, ...flags, ...(options.flags ?? []), ...places.paths], {
@@ -73,14 +91,31 @@ export class ControlProcess extends WatchedProcess {
       stdio: ['ignore', 'pipe', 'pipe'],
       detached: true,
     });
-    const control = new ControlProcess(child, places.stateDirectory, offset);
+    const control = new ControlProcess(child, places.stateDirectory, host, ports);
+    const timeoutMs = options.readyTimeoutMs ?? READY_TIMEOUT_MS;
     try {
-      await control.becomeReady(`${control.adminUrl}/ready`, options.readyTimeoutMs ?? READY_TIMEOUT_MS);
+      if (isAny) await control.#learnPorts(timeoutMs);
+      await control.becomeReady(`${control.adminUrl}/ready`, timeoutMs);
     } catch (error) {
       await control.stop(0);
       throw error;
     }
     return control;
+  }
+
+  /** `https://10.61.0.1:15012`, reachable from every node. */
+  get url(): string {
+    return `https://${this.host}:${this.#ports.secure}`;
+  }
+
+  /** `http://127.0.0.1:15014`, in the sandbox's own namespace. */
+  get adminUrl(): string {
+    return `http://${ADMIN_HOST}:${this.#ports.admin}`;
+  }
+
+  /** Of loopback; undefined when it was started without. */
+  get plainPort(): number | undefined {
+    return this.#ports.plain;
   }
 
   get rootPath(): string {
@@ -91,14 +126,24 @@ export class ControlProcess extends WatchedProcess {
     return join(this.stateDirectory, 'crl.pem');
   }
 
-  /** A node's token, in a file of the node's. @throws testbed.command_failed */
-  async writeToken(node: string, path: string): Promise<void> {
-    const body = { node, namespace: 'istio-system', serviceAccount: 'ztunnel' };
-    const answer = (await this.ask('POST', '/ca/token', body)) as { token?: unknown };
-    if (typeof answer.token !== 'string') {
-      throw new TestbedError('testbed.command_failed', `no token for ${node}: ${JSON.stringify(answer)}`);
-    }
-    await writeFile(path, `${answer.token}\n`, { mode: 0o600 });
+  /**
+   * What a ztunnel needs to live on it; its token goes into a file of that name.
+   * @throws testbed.command_failed
+   */
+  async environmentFor(bearer: TokenBearer, tokenPath: string): Promise<Record<string, string>> {
+    await this.#writeToken(bearer, tokenPath);
+    return {
+      XDS_ADDRESS: this.url,
+      CA_ADDRESS: this.url,
+      XDS_ROOT_CA: this.rootPath,
+      CA_ROOT_CA: this.rootPath,
+      AUTH_TOKEN: tokenPath,
+      CRL_PATH: this.crlPath,
+      // What the XDS node id says must be what the token proves.
+      NODE_NAME: bearer.node,
+      POD_NAMESPACE: bearer.namespace,
+      SERVICE_ACCOUNT: bearer.serviceAccount,
+    };
   }
 
   /** What `ambit ca` asks over the admin socket. */
@@ -111,6 +156,24 @@ export class ControlProcess extends WatchedProcess {
 
   /** A page of the admin port, such as `/debug/syncz`. */
   async page(path: string): Promise<unknown> {
-    return (await fetch(`${this.adminUrl}${path}`)).json();
+    return (await fetch(`${this.adminUrl}${path}`, { signal: AbortSignal.timeout(PAGE_TIMEOUT_MS) })).json();
   }
+
+  async #writeToken(bearer: TokenBearer, path: string): Promise<void> {
+    const answer = (await this.ask('POST', '/ca/token', bearer)) as { token?: unknown };
+    if (typeof answer.token !== 'string') {
+      throw new TestbedError('testbed.command_failed', `no token for ${bearer.node}: ${JSON.stringify(answer)}`);
+    }
+    await writeFile(path, `${answer.token}\n`, { mode: 0o600 });
+  }
+
+  async #learnPorts(timeoutMs: number): Promise<void> {
+    const line = await this.waitForLine(LISTENING, timeoutMs);
+    const [, secure, admin] = LISTENING.exec(line) ?? [];
+    this.#ports = { secure: Number(secure), admin: Number(admin), plain: undefined };
+  }
+}
+
+function usualPorts(offset: number): Ports {
+  return { secure: USUAL.secure + offset, admin: USUAL.admin + offset, plain: USUAL.plain + offset };
 }

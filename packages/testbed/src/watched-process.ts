@@ -55,7 +55,10 @@ export class WatchedProcess {
     return () => this.#listeners.delete(listener);
   }
 
-  /** Waits until a line matches, one that is kept already or one to come. @throws testbed.timeout, quoting the last lines */
+  /**
+   * Waits until a line matches, one that is kept already or one to come.
+   * @throws testbed.timeout, testbed.command_failed (it ended), both quoting the last lines
+   */
   async waitForLine(pattern: RegExp, timeoutMs = DEFAULT_LINE_TIMEOUT_MS): Promise<string> {
     const kept = this.#lines.find(line => pattern.test(line));
     if (kept !== undefined) return kept;
@@ -67,6 +70,7 @@ export class WatchedProcess {
       const what = `${this.title} said nothing like ${String(pattern)} within ${timeoutMs} ms`;
       reject(this.#failure('testbed.timeout', what));
     }, timeoutMs);
+    void this.ended.then(end => reject(this.#failure('testbed.command_failed', endText(this.title, end))));
     try {
       return await promise;
     } finally {
@@ -88,10 +92,7 @@ export class WatchedProcess {
     const end = { at: undefined as ProcessEnd | undefined };
     void this.ended.then(value => (end.at = value));
     while (!deadline.aborted) {
-      if (end.at !== undefined) {
-        const status = end.at.signal ?? `status ${end.at.code}`;
-        throw this.#failure('testbed.command_failed', `${this.title} ended with ${status}`);
-      }
+      if (end.at !== undefined) throw this.#failure('testbed.command_failed', endText(this.title, end.at));
       const answer = await askReadiness(url, deadline);
       if (answer === 'ready') return;
       pending = answer;
@@ -117,6 +118,10 @@ export class WatchedProcess {
       for (const listener of this.#listeners) listener(line);
     });
   }
+}
+
+function endText(title: string, { code, signal }: ProcessEnd): string {
+  return `${title} ended with ${signal ?? `status ${code}`}`;
 }
 
 /** One question to the readiness page: `ready`, or the reason why not. */

@@ -1,5 +1,6 @@
 // `ambit demo`: enters a sandbox with the same command, and runs the demo inside. Wiring only.
-import { join } from 'node:path';
+import { statSync } from 'node:fs';
+import { join, relative, resolve } from 'node:path';
 import {
   describeTestbedError,
   enterSandbox,
@@ -9,12 +10,13 @@ import {
   TestbedError,
 } from '@ambit/testbed';
 import { type DemoMode, runDemo, type StoreKind } from '@ambit/testbed/demo';
-import { generateDevRoot } from '@ambit/ztunnel';
 
 /** As commander gives them. */
 export interface DemoFlags {
   readonly for?: string;
   readonly output: string;
+  /** Directory of Kubernetes YAML in place of `examples/shop`. */
+  readonly objects?: string;
   readonly store?: StoreKind;
   readonly loopback?: boolean;
   readonly debug?: boolean;
@@ -22,6 +24,7 @@ export interface DemoFlags {
 }
 
 const MAIN = join(import.meta.dirname, '..', 'main.ts');
+const EXAMPLES = join(import.meta.dirname, '..', '..', '..', '..', 'examples', 'shop');
 const VERSION = '0.1.0';
 /** Tells the program inside what is around it. */
 const MODE_VARIABLE = 'AMBIT_SANDBOX_MODE';
@@ -37,10 +40,15 @@ export async function demo(flags: DemoFlags): Promise<number> {
     return usage('-o json prints one document at the end, so it needs an end', 'add --for 15s');
   }
   const output = flags.output;
+  const directory = resolve(flags.objects ?? EXAMPLES);
+  if (statSync(directory, { throwIfNoEntry: false })?.isDirectory() !== true) {
+    return usage(`there is no directory ${directory}`, 'copy the one that Ambit has: cp -r examples/shop my-shop');
+  }
   const run = async (mode: DemoMode): Promise<number> =>
     runDemo({
       ztunnelCommand: [process.execPath, MAIN, 'ztunnel'],
-      devRoot: await generateDevRoot({ days: 2 }),
+      controlCommand: [process.execPath, MAIN, 'control'],
+      objects: { directory, title: titleOf(directory) },
       forMs,
       output,
       mode,
@@ -61,6 +69,12 @@ export async function demo(flags: DemoFlags): Promise<number> {
     process.stderr.write(`error: ${describeTestbedError(error)}\n`);
     return 3;
   }
+}
+
+/** As somebody here would type it. */
+function titleOf(directory: string): string {
+  const path = relative(process.cwd(), directory);
+  return path.startsWith('..') ? directory : path === '' ? '.' : path;
 }
 
 async function enter(ability: SandboxAbility): Promise<number> {

@@ -1,51 +1,29 @@
-// The demo: builds the shop on a bed, watches the wire before anything runs, folds the proxies' records and the programs'
-// reports, draws once a second, and ends with a verdict. Runs inside a sandbox, which takes everything away with it.
+// The demo: puts the shop on the stage, folds the proxies' records and the programs' reports, asks the control plane what
+// the objects say now, draws once a second, and ends with a verdict. Runs inside a sandbox, which takes everything away.
 import { randomBytes } from 'node:crypto';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { Testbed } from '../bed.ts';
-import { SANDBOX_DIR } from '../sandbox.ts';
 import { EdgeBook } from './edges.ts';
-import { Loopback } from './loopback.ts';
+import { News } from './news.ts';
 import { droppedIn, readRecord } from './record.ts';
-import { RecordFeed } from './record-feed.ts';
 import { Screen } from './screen.ts';
-import { Shop, type StoreKind } from './shop.ts';
-import { CallStatistics } from './statistics.ts';
+import { type Stage, stageOnLoopback, stageOnNodes, type StageOptions } from './stage.ts';
+import { type CallReport, CallStatistics } from './statistics.ts';
 import { paint, renderDemo } from './table.ts';
-import { type DemoState, type Expected, findings, makeRows, toDocument } from './verdict.ts';
-import { WireWatch } from './wire-watch.ts';
+import { type DemoState, findings, makeRows, toDocument } from './verdict.ts';
 
 export type DemoMode = 'root' | 'userns' | 'loopback';
 
-export interface DemoOptions {
-  /** Program and arguments of the node proxy. */
-  readonly ztunnelCommand: readonly string[];
-  /** PEM texts of a development root. */
-  readonly devRoot: { readonly certPem: string; readonly keyPem: string };
+export interface DemoOptions extends StageOptions {
   /** Counted from the first row; undefined: until somebody quits. */
   readonly forMs: number | undefined;
   readonly output: 'table' | 'json';
   /** What is around this process: a sandbox made as root or by a user namespace, or nothing. */
   readonly mode: DemoMode;
   readonly version: string;
-  /** What runs as shop/db; undefined: Redis where Debian's is installed, else a store of our own. */
-  readonly store: StoreKind | undefined;
-  /** For tests: leaves a pod out of the mesh that belongs into it. */
-  readonly breakEncryption: boolean;
 }
 
-const EXPECTED: readonly Expected[] = [
-  { source: 'shop/web', destination: 'shop/cart', want: 'encrypted' },
-  { source: 'shop/cart', destination: 'shop/db', want: 'encrypted' },
-  { source: 'shop/stranger', destination: 'shop/cart', want: 'denied' },
-  { source: 'plain/outside', destination: 'shop/web', want: 'plaintext' },
-];
-/** Without networks of their own there are two proxies and one edge. */
-const EXPECTED_ON_LOOPBACK = EXPECTED.slice(0, 1);
-const TUNNEL_PORT = 15_008;
-const NODES = ['n1', 'n2'] as const;
 const DRAW_MS = 1_000;
 const FIRST_ROW_TIMEOUT_MS = 20_000;
 const STOP_SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
@@ -73,22 +51,19 @@ class Demo {
   readonly #options: DemoOptions;
   readonly #screen: Screen;
   readonly #stop: AbortSignal;
-  readonly #expected: readonly Expected[];
   readonly #startedAt = new Date();
   readonly #start = performance.now();
   readonly #book = new EdgeBook();
   readonly #calls = new Map<string, CallStatistics>();
   readonly #closers = new AsyncDisposableStack();
-  #wire: WireWatch | undefined;
+  readonly #news = new News();
   #dropped = 0;
-  #store = '';
   #firstRowSeconds: number | undefined;
 
   constructor(options: DemoOptions, screen: Screen, stop: AbortSignal) {
     this.#options = options;
     this.#screen = screen;
     this.#stop = stop;
-    this.#expected = options.mode === 'loopback' ? EXPECTED_ON_LOOPBACK : EXPECTED;
   }
 
   async run(quit: () => void): Promise<number> {
@@ -101,14 +76,12 @@ class Demo {
       ),
     );
     screen.done(`runtime Node ${process.versions.node}`);
-    const shop = await this.#build();
-    if (shop !== undefined) {
-      const running = this.#show(quit);
-      await Promise.race([running, shop.failed()]);
-    }
-    const state = await this.#state();
+    const stage = await this.#open();
+    if (stage === undefined) return 0;
+    await Promise.race([this.#show(stage, quit), stage.failed()]);
+    const state = await this.#state(stage);
     screen.draw(renderDemo(state, screen.style));
-    if (this.#options.output === 'json') process.stdout.write(`${this.#document(state)}\n`);
+    if (this.#options.output === 'json') process.stdout.write(`${this.#document(stage, state)}\n`);
     else if (!screen.isLive) for (const text of ['', ...renderDemo(state, screen.style)]) screen.line(text);
     return findings(state).length === 0 ? 0 : 1;
   }
@@ -118,92 +91,16 @@ class Demo {
   }
 
   /** Undefined when it was told to stop meanwhile. */
-  async #build(): Promise<Shop | Loopback | undefined> {
-    return this.#options.mode === 'loopback' ? this.#buildOnLoopback() : this.#buildOnNodes();
-  }
-
-  async #buildOnLoopback(): Promise<Loopback | undefined> {
-    const screen = this.#screen;
-    screen.doing('starting two proxies on loopback');
-    const loopback = new Loopback({
-      ztunnelCommand: this.#options.ztunnelCommand,
-      devRoot: this.#options.devRoot,
+  async #open(): Promise<Stage | undefined> {
+    const events = {
       token: newToken(),
-      onRecordLine: line => this.#takeRecord(line),
-      onReport: (from, to, report) => this.#statistics(from, to).add(report, performance.now()),
+      onRecordLine: (line: string) => this.#takeRecord(line),
+      onReport: (from: string, to: string, report: CallReport) =>
+        this.#statistics(from, to).add(report, performance.now()),
       stop: this.#stop,
-    });
-    this.#closers.use(loopback);
-    await loopback.open();
-    screen.done('proxies at 127.0.0.2:15001 and 127.0.0.3:15008');
-    return this.#stop.aborted ? undefined : loopback;
-  }
-
-  async #buildOnNodes(): Promise<Shop | undefined> {
-    const screen = this.#screen;
-    screen.doing('making two nodes');
-    const devCa = { certPath: join(SANDBOX_DIR, 'demo-root.pem'), keyPath: join(SANDBOX_DIR, 'demo-root.key') };
-    await writeFile(devCa.certPath, this.#options.devRoot.certPem, { mode: 0o600 });
-    await writeFile(devCa.keyPath, this.#options.devRoot.keyPem, { mode: 0o600 });
-    const bed = await Testbed.create({ nodes: NODES, devCa });
-    this.#closers.defer(async () => bed.close());
-    screen.done(`nodes ${bed.nodes.map(({ name, subnet4 }) => `${name} ${subnet4}`).join(' · ')}`);
-    if (this.#stop.aborted) return undefined;
-
-    screen.doing('making pods');
-    const token = newToken();
-    const shop = await Shop.build(bed, {
-      token,
-      store: this.#options.store,
-      breakEncryption: this.#options.breakEncryption,
-      onReport: (from, to, report) => this.#statistics(from, to).add(report, performance.now()),
-    });
-    this.#store = shop.store;
-    await this.#watchWire(shop, token);
-    const outside = bed.pods.filter(pod => !pod.enrolled).length;
-    screen.done(`${bed.pods.length - outside} pods with their rules, ${outside} left outside on purpose`);
-    if (this.#stop.aborted) return undefined;
-
-    screen.doing('starting ztunnel on n1 and n2');
-    await Promise.all(NODES.map(async node => this.#startZtunnel(bed, node)));
-    screen.done('ztunnel on n1 and n2, pods enrolled, capture running');
-    await shop.open();
-    return shop;
-  }
-
-  async #startZtunnel(bed: Testbed, node: string): Promise<void> {
-    const path = join(bed.workDir, `records-${node}`);
-    const feed = await RecordFeed.open(path, line => this.#takeRecord(line));
-    this.#closers.defer(() => feed.close());
-    const env = { AMBIT_RECORDS_PATH: path, ZTUNNEL_WORKER_THREADS: '1' };
-    await bed.startZtunnel(node, { command: this.#options.ztunnelCommand, env });
-  }
-
-  async #watchWire(shop: Shop, token: string): Promise<void> {
-    const node = shop.outside.node;
-    this.#wire = await WireWatch.start({
-      tunnelPort: TUNNEL_PORT,
-      markers: [token, 'GET /cart'],
-      links: [
-        // One link carries all that goes between two nodes: node, pods and whatever else has their addresses.
-        {
-          netnsPath: undefined,
-          interfaceName: 'node1',
-          sides: [
-            ['10.61.1.', 'fd00:61:1:'],
-            ['10.61.2.', 'fd00:61:2:'],
-          ],
-        },
-        // An address is its own side here: everything the pod outside the mesh sends or gets.
-        {
-          netnsPath: node.netnsPath,
-          interfaceName: shop.outside.net.hostInterface,
-          sides: [[shop.outside.ip4], ['10.', 'fd00:']],
-        },
-      ],
-    });
-    const wire = this.#wire;
-    this.#closers.defer(async () => wire.close());
+    };
+    const open = this.#options.mode === 'loopback' ? stageOnLoopback : stageOnNodes;
+    return open(this.#options, events, this.#screen, this.#closers);
   }
 
   #takeRecord(line: string): void {
@@ -219,39 +116,44 @@ class Demo {
     return known;
   }
 
-  async #show(quit: () => void): Promise<void> {
+  async #show(stage: Stage, quit: () => void): Promise<void> {
     const screen = this.#screen;
     screen.doing('waiting for the first connections');
-    await this.#firstRows();
+    await this.#firstRows(stage);
     this.#firstRowSeconds = Math.round(performance.now() - this.#start) / 1000;
     if (this.#options.mode === 'loopback') screen.done('traffic: web → cart');
-    else screen.done(`traffic: web → cart → db (${this.#store === 'redis' ? 'Redis' : 'a store of our own'})`);
+    else screen.done(`traffic: web → cart → db (${stage.store === 'redis' ? 'Redis' : 'a store of our own'})`);
     if (screen.isLive) screen.line('');
-    screen.onKey(key => (key === 'quit' ? quit() : void this.#writeJson()));
+    screen.onKey(key => (key === 'quit' ? quit() : void this.#writeJson(stage)));
     const end = this.#options.forMs === undefined ? Infinity : performance.now() + this.#options.forMs;
+    const hint = `Edit ${join(this.#options.objects.title, 'policies.yaml')} and watch this table change.`;
     while (!this.#stop.aborted && performance.now() < end) {
-      const state = await this.#state();
-      screen.draw([...renderDemo(state, screen.style), '', paint(this.#footer, 'dim', screen.style)]);
+      await stage.control.refresh();
+      const state = await this.#state(stage);
+      this.#tell(state);
+      screen.draw([...renderDemo(state, screen.style), '', hint, paint(this.#footer, 'dim', screen.style)]);
       await this.#pause(Math.min(DRAW_MS, end - performance.now()));
     }
   }
 
   #footer = 'q quit   j write JSON';
 
+  /** Without a table that is redrawn, a change is a line. */
+  #tell(state: DemoState): void {
+    if (this.#screen.isLive) return;
+    for (const text of this.#news.take(state)) this.#screen.line(`  change ${text}`);
+  }
+
   /** Until every edge that belongs here was seen, for a bounded time: what is missing then is a finding. */
-  async #firstRows(): Promise<void> {
+  async #firstRows({ control }: Stage): Promise<void> {
     const deadline = performance.now() + FIRST_ROW_TIMEOUT_MS;
     while (!this.#stop.aborted && performance.now() < deadline) {
-      const edges = this.#book.edges();
-      const seen = this.#expected.filter(({ source, destination }) =>
-        edges.some(
-          edge =>
-            edge.source === source &&
-            edge.destination === destination &&
-            edge.encryptedConnections + edge.plaintextConnections + edge.denied > 0,
-        ),
+      const edges = this.#book.edges().filter(({ now }) => now !== undefined);
+      const seen = control.expected.filter(({ source, destination }) =>
+        edges.some(edge => edge.source === source && edge.destination === destination),
       );
-      if (seen.length === this.#expected.length) return;
+      // Where the objects are not as the shop comes, some may never be.
+      if (seen.length >= (control.state.isEdited ? 1 : control.expected.length)) return;
       await this.#pause(100);
     }
   }
@@ -260,17 +162,17 @@ class Demo {
     await delay(Math.max(1, ms), undefined, { signal: this.#stop }).catch(() => undefined);
   }
 
-  async #state(): Promise<DemoState> {
+  async #state({ control, wire }: Stage): Promise<DemoState> {
     const now = performance.now();
     const callsOf = (source: string, destination: string) => this.#calls.get(`${source} ${destination}`)?.summary(now);
-    const rows = makeRows(this.#book.edges(), this.#expected, callsOf);
-    return { rows, wire: await this.#wire?.read(), droppedRecords: this.#dropped };
+    const rows = makeRows(this.#book.edges(), control.expected, callsOf);
+    return { rows, wire: await wire?.read(), control: control.state, droppedRecords: this.#dropped };
   }
 
-  #document(state: DemoState): string {
+  #document({ store }: Stage, state: DemoState): string {
     const facts = {
       mode: this.#options.mode,
-      store: this.#store,
+      store,
       startedAt: this.#startedAt.toISOString(),
       firstRowSeconds: this.#firstRowSeconds,
       durationSeconds: Math.round(performance.now() - this.#start) / 1000,
@@ -278,10 +180,10 @@ class Demo {
     return JSON.stringify(toDocument(state, facts), undefined, 2);
   }
 
-  async #writeJson(): Promise<void> {
+  async #writeJson(stage: Stage): Promise<void> {
     const path = `ambit-demo-${new Date().toISOString().replaceAll(/[-:]|\..*/g, '')}.json`;
     try {
-      await writeFile(path, `${this.#document(await this.#state())}\n`);
+      await writeFile(path, `${this.#document(stage, await this.#state(stage))}\n`);
       this.#footer = `q quit   j write JSON   wrote ${path}`;
     } catch (error) {
       this.#footer = `q quit   j write JSON   cannot write ${path}: ${error instanceof Error ? error.message : String(error)}`;

@@ -91,6 +91,22 @@ test('a denial is told by its policy, another refusal is a failure', () => {
   assert.equal(edge.encryptedConnections, 0);
 });
 
+test('the last word of a policy or a connection is what an edge is now', () => {
+  const book = new EdgeBook();
+  const denial = { direction: 'inbound', reason: 'policy.denied_by', policy: 'shop/callers' };
+  book.add(seen({ event: 'refused', ...denial }));
+  assert.equal(only(book).now, 'denied');
+  book.add(seen({ event: 'close', reason: 'hbone.refused_stream' }));
+  assert.equal(only(book).now, 'denied', 'what the other end says of the same connection');
+  book.add(seen({}));
+  book.add(seen({ event: 'close' }));
+  assert.equal(only(book).now, 'encrypted');
+  book.add(seen({ event: 'close', ...denial }));
+  assert.equal(only(book).now, 'denied', 'a connection that was cut');
+  book.add(seen({ protocol: 'TCP', tls: undefined }));
+  assert.equal(only(book).now, 'plaintext');
+});
+
 test('a peer that the mesh does not know goes by its address', () => {
   const book = new EdgeBook();
   book.add(seen({ direction: 'inbound', source: { address: { ip: '192.0.2.7', port: 1 } } }));

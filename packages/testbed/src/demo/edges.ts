@@ -14,6 +14,8 @@ export interface Edge {
   readonly tls: SeenTls | undefined;
   readonly encryptedConnections: number;
   readonly plaintextConnections: number;
+  /** How the last connection went, or ended by a policy; undefined while there is none. Policies change. */
+  readonly now: 'encrypted' | 'plaintext' | 'denied' | undefined;
   /** Refused by a policy. */
   readonly denied: number;
   /** Failed or refused for another reason; at the start, before certificates are there, some are normal. */
@@ -44,6 +46,7 @@ interface Draft {
   destinationVerified: boolean;
   tunnel: string | undefined;
   tls: SeenTls | undefined;
+  now: Edge['now'];
   policy: string | undefined;
   denialReason: string | undefined;
   failureReason: string | undefined;
@@ -79,6 +82,7 @@ export class EdgeBook {
       destinationVerified: false,
       tunnel: undefined,
       tls: undefined,
+      now: undefined,
       policy: undefined,
       denialReason: undefined,
       failureReason: undefined,
@@ -108,6 +112,7 @@ function noteIdentities(draft: Draft, { direction, source, destination, tls }: S
 }
 
 function noteOpen(draft: Draft, end: EndTally, { protocol, tls }: SeenRecord): void {
+  draft.now = tls === undefined ? 'plaintext' : 'encrypted';
   if (tls === undefined) {
     end.plaintext++;
     draft.tunnel = protocol;
@@ -124,6 +129,7 @@ function noteFailure(draft: Draft, end: EndTally, { reason, policy }: SeenRecord
     draft.failureReason = reason;
     return;
   }
+  draft.now = 'denied';
   end.denied++;
   draft.policy = policy ?? draft.policy;
   draft.denialReason = reason;
@@ -138,6 +144,7 @@ function finish(draft: Draft): Edge {
     destinationIdentity: draft.destinationIdentity,
     tunnel: draft.tunnel,
     tls: draft.tls,
+    now: draft.now,
     // Each connection is told by one end or by both: the end that tells more has seen all.
     encryptedConnections: Math.max(outbound.encrypted, inbound.encrypted),
     plaintextConnections: Math.max(outbound.plaintext, inbound.plaintext),

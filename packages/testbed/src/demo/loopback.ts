@@ -1,31 +1,39 @@
-// The demo where no network namespaces are allowed: two dedicated proxies on loopback addresses, reached by explicit ports
-// instead of redirection. web calls its proxy, which carries the calls in mutual TLS to the proxy of cart. There is no
-// capture and no denied caller here. Leaves nothing: files are unlinked before they are used, and every process gets a
+// The demo where no network namespaces are allowed: a control plane and two dedicated proxies on loopback addresses, reached
+// by explicit ports instead of redirection. web calls its proxy, which carries the calls in mutual TLS to the proxy of cart.
+// There is no capture and no denied caller here. Leaves nothing: its directory vanishes with it, and every process gets a
 // death signal, so that the end of this one, SIGKILL included, is the end of all.
-import { randomUUID } from 'node:crypto';
 import { type ChildProcess, spawn } from 'node:child_process';
-import { closeSync, openSync, unlinkSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { createWorkload, type Ip } from '@ambit/mesh';
+import { ControlProcess } from '../control-process.ts';
 import { TestbedError } from '../errors.ts';
-import { renderMeshFile } from '../mesh-file.ts';
 import { endGroup } from '../processes.ts';
 import { type OnReport, watchProgram } from './program.ts';
+import { readdressObjects } from './readdress.ts';
 import { RecordFeed } from './record-feed.ts';
+import { SHOP_PODS } from './shop-plan.ts';
+import { VanishingDirectory } from './vanishing-directory.ts';
 
 export interface LoopbackOptions {
   readonly ztunnelCommand: readonly string[];
-  readonly devRoot: { readonly certPem: string; readonly keyPem: string };
+  readonly controlCommand: readonly string[];
+  /** Directory of objects; copied where they name addresses. */
+  readonly objects: string;
   readonly token: string;
   readonly onRecordLine: (line: string) => void;
   readonly onReport: OnReport;
   readonly stop: AbortSignal;
 }
 
-const WEB = { name: 'web', ip: '127.0.0.2' } as const;
-const CART = { name: 'cart', ip: '127.0.0.3' } as const;
+const WEB = { name: 'web', node: SHOP_PODS.web.node, ip: '127.0.0.2' } as const;
+const CART = { name: 'cart', node: SHOP_PODS.cart.node, ip: '127.0.0.3' } as const;
+const CONTROL_IP = '127.0.0.1';
+/** Everything on loopback that does not choose an address calls from 127.0.0.1: that is web. */
+const ADDRESSES: ReadonlyMap<string, string> = new Map([
+  [SHOP_PODS.web.ip4, WEB.ip],
+  [SHOP_PODS.web.ip6, '127.0.0.1'],
+  [SHOP_PODS.cart.ip4, CART.ip],
+]);
 const OUTBOUND_PORT = 15_001;
 const APP_PORT = 8080;
 const READINESS_PORT = 15_021;
@@ -33,13 +41,14 @@ const READY_TIMEOUT_MS = 20_000;
 const ASK_AGAIN_MS = 50;
 const GRACE_MS = 3_000;
 const WEB_PAUSE_MS = 12;
+/** The end of this process is the end of what it starts. */
+const WITH_US = ['setpriv', '--pdeathsig', 'KILL', '--'] as const;
 const APPS = join(import.meta.dirname, 'apps');
 
 export class Loopback implements AsyncDisposable {
   readonly #options: LoopbackOptions;
   readonly #children: ChildProcess[] = [];
-  readonly #descriptors: number[] = [];
-  readonly #feeds: RecordFeed[] = [];
+  readonly #closers = new AsyncDisposableStack();
   readonly #failure = Promise.withResolvers<never>();
 
   constructor(options: LoopbackOptions) {
@@ -47,28 +56,47 @@ export class Loopback implements AsyncDisposable {
     this.#failure.promise.catch(() => undefined); // told by whoever races it
   }
 
+  /** Starts the control plane, on ports of the kernel's choice. @throws testbed.timeout, testbed.command_failed */
+  async startControl(): Promise<ControlProcess> {
+    const directory = this.#closers.use(await VanishingDirectory.create());
+    const copies = join(directory.path, 'objects');
+    const control = await ControlProcess.start(
+      { command: [...WITH_US, ...this.#options.controlCommand] },
+      {
+        stateDirectory: join(directory.path, 'control'),
+        paths: await readdressObjects(this.#options.objects, ADDRESSES, copies),
+        host: CONTROL_IP,
+        ports: 'any',
+      },
+    );
+    this.#closers.defer(async () => void (await control.stop(GRACE_MS)));
+    return control;
+  }
+
   /** Starts proxies, waits until they are ready, starts the programs. @throws testbed.timeout, testbed.command_failed */
-  async open(): Promise<void> {
-    const cert = this.#hidden(this.#options.devRoot.certPem);
-    const key = this.#hidden(this.#options.devRoot.keyPem);
+  async open(control: ControlProcess): Promise<void> {
     const proxies = [
       { ...WEB, more: { AMBIT_FORWARD: `${CART.ip}:${APP_PORT}` } },
       { ...CART, more: {} },
     ];
-    for (const { name, ip, more } of proxies) {
-      const feed = await RecordFeed.open(join(tmpdir(), `ambit-${randomUUID()}`), this.#options.onRecordLine);
-      this.#feeds.push(feed);
+    for (const { name, node, ip, more } of proxies) {
+      const directory = join(control.stateDirectory, '..');
+      const feed = await RecordFeed.open(join(directory, `records-${name}`), this.#options.onRecordLine);
+      this.#closers.defer(() => feed.close());
       const env = {
         ...process.env,
         ...more,
+        // A proxy of one pod has the pod's own identity, not a node's.
+        ...(await control.environmentFor(
+          { node, namespace: 'shop', serviceAccount: name },
+          join(directory, `token-${name}`),
+        )),
         PROXY_MODE: 'dedicated',
         PROXY_WORKLOAD_INFO: `shop/${name}/${name}`,
+        POD_NAME: `ztunnel-${name}`,
+        INSTANCE_IP: ip,
         AMBIT_BIND_ADDRESS: ip,
         AMBIT_RECORDS_PATH: feed.hide(),
-        AMBIT_DEV_CA_CERT: cert,
-        AMBIT_DEV_CA_KEY: key,
-        LOCAL_XDS: meshText(),
-        XDS_ADDRESS: '',
         IPV6_ENABLED: 'false',
         ZTUNNEL_WORKER_THREADS: '1',
       };
@@ -88,25 +116,12 @@ export class Loopback implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await Promise.all(this.#children.map(async child => endGroup(child, GRACE_MS)));
-    for (const feed of this.#feeds) feed.close();
-    for (const fd of this.#descriptors) closeSync(fd);
-  }
-
-  /** A file without a name: whoever may look at our descriptors can open it, and it goes with us. @returns its path */
-  #hidden(text: string): string {
-    const path = join(tmpdir(), `ambit-${randomUUID()}`);
-    try {
-      writeFileSync(path, text, { mode: 0o600, flag: 'wx' });
-      const fd = openSync(path, 'r');
-      this.#descriptors.push(fd);
-      return `/proc/${process.pid}/fd/${fd}`;
-    } finally {
-      unlinkSync(path);
-    }
+    await this.#closers.disposeAsync();
   }
 
   #run(who: string, command: readonly string[], env: NodeJS.ProcessEnv): void {
-    const child = spawn('setpriv', ['--pdeathsig', 'KILL', '--', ...command], { env, stdio: 'pipe', detached: true });
+    const [setpriv, ...before] = WITH_US;
+    const child = spawn(setpriv, [...before, ...command], { env, stdio: 'pipe', detached: true });
     this.#children.push(child);
     child.stdin.end();
     watchProgram(child, who, this.#options.onReport, error => this.#failure.reject(error));
@@ -122,22 +137,4 @@ export class Loopback implements AsyncDisposable {
     if (this.#options.stop.aborted) return;
     throw new TestbedError('testbed.timeout', `the proxy on ${ip} is not ready after ${READY_TIMEOUT_MS / 1000} s`);
   }
-}
-
-/** The mesh: two workloads. Everything on loopback that does not choose an address calls from 127.0.0.1: that is web. */
-function meshText(): string {
-  const workload = (name: string, ips: readonly string[]) =>
-    createWorkload({
-      uid: `demo//Pod/shop/${name}`,
-      name,
-      namespace: 'shop',
-      serviceAccount: name,
-      trustDomain: 'cluster.local',
-      workloadIps: ips.map(ip => ip as Ip),
-      protocol: 'HBONE',
-      workloadName: name,
-      canonicalName: name,
-    });
-  const workloads = [workload(WEB.name, [WEB.ip, '127.0.0.1']), workload(CART.name, [CART.ip])];
-  return renderMeshFile({ workloads, services: [], policies: [] });
 }

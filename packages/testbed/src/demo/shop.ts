@@ -1,14 +1,14 @@
-// The demo's shop on a bed: who is where, which policy holds, and the programs in the pods. Placed so that everything
-// inside the mesh crosses from node to node, and the one plaintext caller from outside the mesh stays on its own node.
+// The demo's shop on a bed: pods as planned, and the programs in them. What the mesh knows of them, and which policies
+// hold, is none of its business: that is in the objects which the control plane reads.
 import type { ChildProcess } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { createMatch } from '@ambit/mesh';
 import type { Testbed } from '../bed.ts';
 import type { TestbedError } from '../errors.ts';
 import type { Pod } from '../pod.ts';
 import { type OnReport, watchProgram } from './program.ts';
+import { SHOP_PODS, SHOP_SERVICES } from './shop-plan.ts';
 
 export type StoreKind = 'redis' | 'own';
 
@@ -30,7 +30,7 @@ const WEB_PAUSE_MS = 12;
 const STRANGER_PAUSE_MS = 500;
 const OUTSIDE_PAUSE_MS = 1000;
 
-export const DENYING_POLICY = 'cart-callers';
+type Members = Readonly<Record<'web' | 'cart' | 'db' | 'stranger', Pod>>;
 
 export class Shop {
   readonly outside: Pod;
@@ -38,50 +38,30 @@ export class Shop {
   readonly store: StoreKind;
   readonly #bed: Testbed;
   readonly #options: ShopOptions;
-  readonly #pods: Readonly<Record<'web' | 'cart' | 'db' | 'stranger', Pod>>;
-  readonly #vips: Readonly<Record<'web' | 'cart' | 'db', string>>;
+  readonly #pods: Members;
   #failure: ((error: TestbedError) => void) | undefined;
 
-  private constructor(bed: Testbed, options: ShopOptions, parts: Parts) {
+  private constructor(bed: Testbed, options: ShopOptions, pods: Members, outside: Pod) {
     this.#bed = bed;
     this.#options = options;
-    this.#pods = parts.pods;
-    this.#vips = parts.vips;
-    this.outside = parts.outside;
+    this.#pods = pods;
+    this.outside = outside;
     this.store = options.store ?? (existsSync(REDIS) ? 'redis' : 'own');
   }
 
-  /** Pods, services and the policy; nothing runs in them yet. @throws what the bed throws */
+  /** Pods and services; nothing runs in them yet. @throws what the bed throws */
   static async build(bed: Testbed, options: ShopOptions): Promise<Shop> {
-    const add = async (node: string, name: string, enrolled = true): Promise<Pod> =>
-      bed.addPod({ node, name, namespace: 'shop', serviceAccount: name, enrolled });
-    const [web, cart, db, stranger, outside] = await Promise.all([
-      add('n1', 'web'),
-      add('n2', 'cart', !options.breakEncryption),
-      add('n1', 'db'),
-      add('n1', 'stranger'),
-      bed.addPod({ node: 'n1', name: 'outside', namespace: 'plain', enrolled: false }),
+    const [web, db, stranger, outside, cart] = await Promise.all([
+      bed.addPod(SHOP_PODS.web),
+      bed.addPod(SHOP_PODS.db),
+      bed.addPod(SHOP_PODS.stranger),
+      bed.addPod(SHOP_PODS.outside),
+      bed.addPod({ ...SHOP_PODS.cart, enrolled: !options.breakEncryption }),
     ]);
-    const vips = { web: '', cart: '', db: '' };
-    for (const [name, port, target] of [
-      ['web', 80, 8080],
-      ['cart', 80, 8080],
-      ['db', 6379, 6379],
-    ] as const) {
-      const service = await bed.addService({ name, namespace: 'shop', ports: { [port]: target } });
-      vips[name] = service.vips[0]?.ip ?? '';
+    for (const { name, namespace, port, targetPort } of Object.values(SHOP_SERVICES)) {
+      await bed.addService({ name, namespace, ports: { [port]: targetPort } });
     }
-    const caller = { kind: 'exact', value: `${bed.trustDomain}/ns/shop/sa/web` } as const;
-    await bed.setPolicies([
-      {
-        name: DENYING_POLICY,
-        namespace: 'shop',
-        app: 'cart',
-        action: 'Deny',
-        rules: [[[createMatch({ notPrincipals: [caller] })]]],
-      },
-    ]);
-    return new Shop(bed, options, { pods: { web, cart, db, stranger }, vips, outside });
+    return new Shop(bed, options, { web, cart, db, stranger }, outside);
   }
 
   /** Starts everybody. Returns at once; who is not up yet is asked again. */
@@ -91,8 +71,8 @@ export class Shop {
     if (this.store === 'redis') await this.#startRedis(db);
     else this.#run(db, 'store.ts', []);
     // A service's address means nothing outside the mesh.
-    this.#run(cart, 'cart.ts', [cart.enrolled ? this.#vips.db : db.ip4, '6379', token]);
-    const cartUrl = `http://${this.#vips.cart}/cart/${token}`;
+    this.#run(cart, 'cart.ts', [cart.enrolled ? SHOP_SERVICES.db.ip4 : db.ip4, '6379', token]);
+    const cartUrl = `http://${SHOP_SERVICES.cart.ip4}/cart/${token}`;
     this.#run(web, 'web.ts', [cartUrl, String(WEB_PAUSE_MS)]);
     this.#run(stranger, 'caller.ts', ['shop/cart', cartUrl, String(STRANGER_PAUSE_MS)]);
     const webUrl = `http://${web.ip4}:8080/welcome/${token}`;
@@ -122,10 +102,4 @@ export class Shop {
     const from = `${pod.namespace}/${pod.name}`;
     watchProgram(child, from, this.#options.onReport, error => this.#failure?.(error));
   }
-}
-
-interface Parts {
-  readonly pods: Readonly<Record<'web' | 'cart' | 'db' | 'stranger', Pod>>;
-  readonly vips: Readonly<Record<'web' | 'cart' | 'db', string>>;
-  readonly outside: Pod;
 }

@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
+import { describe, test } from 'node:test';
 import type { Edge } from './edges.ts';
 import { number, renderDemo, renderTable, tlsText } from './table.ts';
-import { type DemoState, type Expected, findings, makeRows, toDocument } from './verdict.ts';
+import { News } from './news.ts';
+import { type ControlState, type DemoState, type Expected, findings, makeRows, toDocument } from './verdict.ts';
 
 const TLS = { version: 'TLSv1.3', suite: 'TLS_AES_128_GCM_SHA256', group: 'X25519MLKEM768' };
 const id = (account: string): string => `spiffe://cluster.local/ns/shop/sa/${account}`;
@@ -15,6 +16,7 @@ function edge(source: string, destination: string, fields: Partial<Edge>): Edge 
     destinationIdentity: undefined,
     tunnel: undefined,
     tls: undefined,
+    now: undefined,
     encryptedConnections: 0,
     plaintextConnections: 0,
     denied: 0,
@@ -33,22 +35,33 @@ const secure = (source: string, destination: string): Partial<Edge> => ({
   tls: TLS,
 });
 const GOOD: readonly Edge[] = [
-  edge('outside', 'web', { tunnel: 'TCP', plaintextConnections: 3 }),
-  edge('web', 'cart', { ...secure('web', 'cart'), encryptedConnections: 4 }),
+  edge('outside', 'web', { tunnel: 'TCP', now: 'plaintext', plaintextConnections: 3 }),
+  edge('web', 'cart', { ...secure('web', 'cart'), now: 'encrypted', encryptedConnections: 4 }),
   edge('stranger', 'cart', {
     ...secure('stranger', 'cart'),
+    now: 'denied',
     denied: 6,
     policy: 'shop/callers',
     reason: 'policy.denied_by',
   }),
 ];
 const EXPECTED: readonly Expected[] = [
-  { source: 'shop/web', destination: 'shop/cart', want: 'encrypted' },
-  { source: 'shop/stranger', destination: 'shop/cart', want: 'denied' },
-  { source: 'shop/outside', destination: 'shop/web', want: 'plaintext' },
+  { source: 'shop/web', destination: 'shop/cart', want: 'encrypted', configured: 'encrypted' },
+  { source: 'shop/stranger', destination: 'shop/cart', want: 'denied', configured: 'denied' },
+  { source: 'shop/outside', destination: 'shop/web', want: 'plaintext', configured: 'plaintext' },
 ];
 const COUNTS = { packets: 18_204, bytes: 1, readable: 0, markers: 0, unjudged: 0, flows: 2, example: undefined };
 const CONTROL = { ...COUNTS, packets: 30, readable: 30, markers: 12 };
+const MESH: ControlState = {
+  url: 'https://10.61.0.1:15012',
+  objects: 'my-shop',
+  workloads: 5,
+  services: 3,
+  policies: 1,
+  isEdited: false,
+  problems: [],
+  failure: undefined,
+};
 
 function state(edges: readonly Edge[], between: Partial<typeof COUNTS> = {}): DemoState {
   const calls = { failedPerSecond: 2, bytesPerSecond: 0, calls: 9, failed: 6, bytes: 70 };
@@ -57,7 +70,7 @@ function state(edges: readonly Edge[], between: Partial<typeof COUNTS> = {}): De
       ? { ...calls, callsPerSecond: 412.4, failedPerSecond: 0, p50Ms: 0.412, p99Ms: 1900 }
       : { ...calls, callsPerSecond: 0, p50Ms: undefined, p99Ms: undefined };
   const wire = { betweenNodes: { ...COUNTS, ...between }, control: CONTROL };
-  return { rows: makeRows(edges, EXPECTED, callsOf), wire, droppedRecords: 0 };
+  return { rows: makeRows(edges, EXPECTED, callsOf), wire, control: MESH, droppedRecords: 0 };
 }
 
 const plain = (width: number) => ({ width, colour: false });
@@ -103,7 +116,7 @@ test('numbers have three significant digits', () => {
 
 test('all as it should be: no finding', () => {
   assert.deepEqual(findings(state(GOOD)), []);
-  const { clean, edges, proof } = toDocument(state(GOOD), {
+  const { clean, edges, proof, control } = toDocument(state(GOOD), {
     mode: 'root',
     store: 'Redis',
     startedAt: '2026-01-01T00:00:00.000Z',
@@ -113,6 +126,8 @@ test('all as it should be: no finding', () => {
   assert.equal(clean, true);
   assert.equal((edges as unknown[]).length, 3);
   assert.equal((proof as { plaintextPackets: number }).plaintextPackets, 0);
+  const { isEdited, ...facts } = MESH;
+  assert.deepEqual(control, { ...facts, edited: isEdited, failure: null });
 });
 
 const [outside, web, stranger] = GOOD as [Edge, Edge, Edge];
@@ -129,6 +144,11 @@ for (const [what, broken, code] of [
   ],
   ['an edge that was never seen', state([outside, stranger]), 'demo.not_seen'],
   ['a denial that did not happen', state([outside, web, { ...stranger, denied: 0 }]), 'demo.not_denied'],
+  [
+    'a denial that let somebody through',
+    state([outside, web, { ...stranger, encryptedConnections: 1 }]),
+    'demo.not_denied',
+  ],
   ['somebody who should not talk', state([...GOOD, edge('web', 'db', { plaintextConnections: 1 })]), 'demo.unexpected'],
   ['a readable packet', state(GOOD, { readable: 1 }), 'demo.wire_readable'],
   ['a capture that missed much', state(GOOD, { unjudged: 400 }), 'demo.no_proof'],
@@ -151,4 +171,67 @@ test('a detector that finds nothing where plaintext runs proves nothing', () => 
     findings({ ...blind, wire }).map(({ code }) => code),
     ['demo.no_proof'],
   );
+});
+
+test('a control plane that is gone is a finding', () => {
+  const gone = { ...state(GOOD), control: { ...MESH, failure: 'connect ECONNREFUSED' } };
+  assert.deepEqual(findings(gone), [
+    { code: 'demo.no_control_plane', text: 'the control plane does not answer: connect ECONNREFUSED' },
+  ]);
+});
+
+describe('somebody edited the objects', () => {
+  const letIn: Edge = { ...stranger, now: 'encrypted', encryptedConnections: 3 };
+  const shutOut: Edge = { ...web, now: 'denied', denied: 4, policy: 'shop/callers', reason: 'policy.denied_by' };
+  const expected = EXPECTED.map(each => ({
+    ...each,
+    configured: ({ encrypted: 'denied', denied: 'encrypted', plaintext: 'plaintext' } as const)[each.want],
+  }));
+  const edited = (edges: readonly Edge[]): DemoState => ({
+    ...state([]),
+    rows: makeRows(edges, expected, () => undefined),
+    control: { ...MESH, isEdited: true },
+  });
+
+  test('who is let through or denied is shown as it is now, and is no finding', () => {
+    const lines = renderDemo(edited([outside, shutOut, letIn]), plain(110));
+    assert.match(
+      lines[1] ?? '',
+      /^shop\/web +shop\/cart +denied by shop\/callers .*as edited: 4 times, policy\.denied_by$/,
+    );
+    assert.match(lines[2] ?? '', /^shop\/stranger +shop\/cart +mTLS  ML-KEM .*as edited: HBONE, 3 connections$/);
+    assert.ok(lines.some(text => text.startsWith('my-shop was edited: ')));
+    assert.deepEqual(findings(edited([outside, shutOut, letIn])), []);
+    assert.deepEqual(findings(edited([])), [], 'nobody talks');
+  });
+
+  test('plaintext where there must be none is a finding all the same', () => {
+    for (const edges of [[{ ...web, plaintextConnections: 1 }], [{ ...letIn, plaintextConnections: 1 }]]) {
+      assert.deepEqual(
+        findings(edited(edges)).map(({ code }) => code),
+        ['demo.not_encrypted'],
+      );
+    }
+  });
+
+  test('what is wrong with the objects is said below the table', () => {
+    const broken = { ...edited(GOOD), control: { ...MESH, problems: ['a.yaml:1:2: no  [config.yaml_syntax]'] } };
+    assert.ok(renderDemo(broken, plain(110)).includes('objects: a.yaml:1:2: no  [config.yaml_syntax]'));
+  });
+
+  test('each change is told once', () => {
+    const news = new News();
+    assert.deepEqual(news.take(state(GOOD)), []);
+    assert.deepEqual(news.take(edited([outside, web, letIn])), [
+      'shop/stranger to shop/cart: encrypted, was denied by shop/callers',
+    ]);
+    assert.deepEqual(news.take(edited([outside, web, letIn])), []);
+    const broken = { ...edited([outside, web, stranger]), control: { ...MESH, problems: ['a.yaml:1:2: no'] } };
+    assert.deepEqual(news.take(broken), [
+      'shop/stranger to shop/cart: denied by shop/callers, was encrypted',
+      'objects: a.yaml:1:2: no',
+    ]);
+    assert.deepEqual(news.take(broken), []);
+    assert.deepEqual(news.take(state(GOOD)), ['objects: all of them can be read again']);
+  });
 });

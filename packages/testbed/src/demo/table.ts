@@ -1,7 +1,7 @@
 // The demo's table as lines of text: aligned, as wide as the terminal, colour only where it is wanted and never as the
 // only sign. Pure, so that it can be looked at in tests.
 import type { DemoRow, DemoState } from './verdict.ts';
-import { findings, isEncrypted } from './verdict.ts';
+import { findings } from './verdict.ts';
 import type { SeenTls } from './record.ts';
 import type { WireCounts } from './wire-judge.ts';
 
@@ -76,6 +76,7 @@ export function renderDemo(state: DemoState, style: TableStyle): string[] {
     '',
     ...renderIdentities(state.rows, style),
     ...renderProof(state, style),
+    ...renderControl(state, style),
     ...findings(state).map(({ text, code }) =>
       paint(`${clip(`finding: ${text}`, style.width - code.length - 4)}  [${code}]`, 'bad', style),
     ),
@@ -112,22 +113,33 @@ function renderProof({ wire }: DemoState, style: TableStyle): string[] {
   ];
 }
 
+/** What editing the objects did; nothing while nobody has. */
+function renderControl({ control }: DemoState, style: TableStyle): string[] {
+  const edited = `${control.objects} was edited: who may talk is as it says; encryption still has to hold.`;
+  return [
+    ...(control.isEdited ? [paint(clip(edited, style.width), 'dim', style)] : []),
+    ...control.problems.map(text => paint(clip(`objects: ${text}`, style.width), 'warning', style)),
+  ];
+}
+
 function controlText(control: WireCounts): string {
   const seen = `${group(control.readable)} of ${group(control.packets)} packets readable`;
   return `The same look at the pod outside the mesh: ${seen}.`;
 }
 
 function security({ edge, expected }: DemoRow): Cell {
-  if (edge.plaintextConnections > 0) {
-    return expected === 'plaintext'
-      ? { text: 'plaintext, allowed', tone: 'warning' }
-      : { text: 'PLAINTEXT', tone: 'bad' };
+  // Plaintext that must not be is never overtaken by what came later.
+  if (edge.plaintextConnections > 0 && expected !== 'plaintext') return { text: 'PLAINTEXT', tone: 'bad' };
+  switch (edge.now) {
+    case 'plaintext':
+      return { text: 'plaintext, allowed', tone: 'warning' };
+    case 'denied':
+      return { text: `denied by ${edge.policy ?? 'policy'}`, tone: 'bad' };
+    case 'encrypted':
+      return { text: edge.tls === undefined ? UNKNOWN : tlsText(edge.tls), tone: 'good' };
+    case undefined:
+      return { text: edge.failed > 0 ? 'no connection' : UNKNOWN, tone: 'dim' };
   }
-  if (edge.denied > 0 && (edge.encryptedConnections === 0 || expected === 'denied')) {
-    return { text: `denied by ${edge.policy ?? 'policy'}`, tone: 'bad' };
-  }
-  if (isEncrypted(edge) && edge.tls !== undefined) return { text: tlsText(edge.tls), tone: 'good' };
-  return { text: edge.failed > 0 ? 'no connection' : UNKNOWN, tone: 'dim' };
 }
 
 /** `mTLS  ML-KEM · AES-128`: what a person wants to know of group and suite. */
@@ -140,18 +152,25 @@ export function tlsText({ group: exchange, suite }: SeenTls): string {
 
 function rate({ calls, edge }: DemoRow): Cell {
   if (calls === undefined) return { text: UNKNOWN };
-  const perSecond = edge.denied > 0 ? calls.failedPerSecond + calls.callsPerSecond : calls.callsPerSecond;
+  const perSecond = edge.now === 'denied' ? calls.failedPerSecond + calls.callsPerSecond : calls.callsPerSecond;
   return { text: `${number(perSecond)} /s` };
 }
 
-function note({ edge, expected }: DemoRow): Cell {
-  if (edge.denied > 0) return { text: `${group(edge.denied)} times, ${edge.reason ?? 'denied'}`, tone: 'dim' };
-  if (edge.plaintextConnections > 0) {
-    return { text: expected === 'plaintext' ? 'caller is not in the mesh' : 'must be encrypted', tone: 'dim' };
+function note({ edge, expected, configured }: DemoRow): Cell {
+  const edited = configured === expected ? '' : 'as edited: ';
+  if (edge.plaintextConnections > 0 && expected !== 'plaintext') return { text: 'must be encrypted', tone: 'dim' };
+  switch (edge.now) {
+    case 'denied':
+      return { text: `${edited}${group(edge.denied)} times, ${edge.reason ?? 'denied'}`, tone: 'dim' };
+    case 'plaintext':
+      return { text: 'caller is not in the mesh', tone: 'dim' };
+    case 'encrypted': {
+      const { encryptedConnections: n } = edge;
+      return { text: `${edited}${edge.tunnel ?? ''}, ${n} connection${n === 1 ? '' : 's'}`, tone: 'dim' };
+    }
+    case undefined:
+      return { text: edge.reason ?? '', tone: 'dim' };
   }
-  if (edge.encryptedConnections === 0) return { text: edge.reason ?? '', tone: 'dim' };
-  const { encryptedConnections: n } = edge;
-  return { text: `${edge.tunnel ?? ''}, ${n} connection${n === 1 ? '' : 's'}`, tone: 'dim' };
 }
 
 function latency(ms: number | undefined): string {

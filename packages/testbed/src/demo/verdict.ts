@@ -1,5 +1,6 @@
 // The demo's answer: edges with what was measured on them, the proof of the wire, and what is wrong, as one document.
-// Pure. A finding is a sentence with a code; without findings the exit status is 0.
+// Pure. A finding is a sentence with a code; without findings the exit status is 0. Who edits the objects decides who may
+// talk, so from then on a denial that is missing, or new, is no finding; encryption always counts.
 import type { Edge } from './edges.ts';
 import type { CallSummary } from './statistics.ts';
 import type { WireCounts } from './wire-judge.ts';
@@ -16,19 +17,42 @@ export interface DemoRow {
   readonly edge: Edge;
   /** As the calling program measured; undefined when it did not report on this edge. */
   readonly calls: CallSummary | undefined;
+  /** As the shop comes. */
   readonly expected: Expectation | undefined;
+  /** As the objects in force have it; the same until somebody edits them. */
+  readonly configured: Expectation | undefined;
 }
 
 export interface Expected {
   readonly source: string;
   readonly destination: string;
   readonly want: Expectation;
+  /** What the objects in force say; undefined: nothing of this pair. */
+  readonly configured: Expectation | undefined;
+}
+
+/** The control plane and the objects it reads. */
+export interface ControlState {
+  /** `https://10.61.0.1:15012`. */
+  readonly url: string;
+  /** Where the objects are, for people. */
+  readonly objects: string;
+  readonly workloads: number;
+  readonly services: number;
+  readonly policies: number;
+  /** Whether the objects ever said other than the shop comes with. */
+  readonly isEdited: boolean;
+  /** What is wrong with the objects. */
+  readonly problems: readonly string[];
+  /** Why it does not answer; undefined when it does. */
+  readonly failure: string | undefined;
 }
 
 export interface DemoState {
   readonly rows: readonly DemoRow[];
   /** Undefined when frames could not be captured here. */
   readonly wire: WireState | undefined;
+  readonly control: ControlState;
   readonly droppedRecords: number;
 }
 
@@ -40,6 +64,7 @@ const NO_EDGE: Omit<Edge, 'source' | 'destination'> = {
   destinationIdentity: undefined,
   tunnel: undefined,
   tls: undefined,
+  now: undefined,
   encryptedConnections: 0,
   plaintextConnections: 0,
   denied: 0,
@@ -65,11 +90,10 @@ export function makeRows(
     return ORDER.indexOf(want) * 100 + (at < 0 ? 99 : at);
   };
   return all
-    .map(edge => ({
-      edge,
-      calls: callsOf(edge.source, edge.destination),
-      expected: expected.find(item => isSame(edge, item))?.want,
-    }))
+    .map(edge => {
+      const { want, configured } = expected.find(item => isSame(edge, item)) ?? {};
+      return { edge, calls: callsOf(edge.source, edge.destination), expected: want, configured };
+    })
     .toSorted((a, b) => rank(a) - rank(b));
 }
 
@@ -77,11 +101,24 @@ export function isEncrypted(edge: Edge): boolean {
   return edge.encryptedConnections > 0 && edge.plaintextConnections === 0 && edge.tls !== undefined;
 }
 
-export function findings({ rows, wire }: DemoState): Finding[] {
-  return [...rows.flatMap(rowFindings), ...(wire === undefined ? [] : wireFindings(wire))];
+export function findings({ rows, wire, control }: DemoState): Finding[] {
+  return [
+    ...rows.flatMap(control.isEdited ? encryptionFindings : rowFindings),
+    ...(wire === undefined ? [] : wireFindings(wire)),
+    ...(control.failure === undefined
+      ? []
+      : [{ code: 'demo.no_control_plane', text: `the control plane does not answer: ${control.failure}` }]),
+  ];
 }
 
-function rowFindings({ edge, expected }: DemoRow): Finding[] {
+/** What no edit of the objects excuses. */
+function encryptionFindings({ edge, expected }: DemoRow): Finding[] {
+  if (edge.plaintextConnections === 0 || expected === 'plaintext' || expected === undefined) return [];
+  return [{ code: 'demo.not_encrypted', text: `${edge.source} to ${edge.destination} was not encrypted` }];
+}
+
+function rowFindings(row: DemoRow): Finding[] {
+  const { edge, expected } = row;
   const name = `${edge.source} to ${edge.destination}`;
   switch (expected) {
     case 'encrypted':
@@ -94,6 +131,7 @@ function rowFindings({ edge, expected }: DemoRow): Finding[] {
     case 'denied':
       if (edge.plaintextConnections > 0) return [{ code: 'demo.not_encrypted', text: `${name} was not encrypted` }];
       if (edge.denied === 0) return [{ code: 'demo.not_denied', text: `${name} was never denied by a policy` }];
+      if (edge.encryptedConnections > 0) return [{ code: 'demo.not_denied', text: `${name} was let through` }];
       return [];
     case 'plaintext':
       return edge.plaintextConnections > 0 ? [] : [{ code: 'demo.not_seen', text: `${name}: no connection was seen` }];
@@ -141,11 +179,16 @@ export function toDocument(state: DemoState, facts: DocumentFacts): Record<strin
     findings: problems,
     edges: state.rows.map(edgeDocument),
     proof: state.wire === undefined ? null : proofDocument(state.wire),
+    control: controlDocument(state.control),
     droppedRecords: state.droppedRecords,
   };
 }
 
-function edgeDocument({ edge, calls, expected }: DemoRow): Record<string, unknown> {
+function controlDocument({ failure, isEdited, ...facts }: ControlState): Record<string, unknown> {
+  return { ...facts, edited: isEdited, failure: failure ?? null };
+}
+
+function edgeDocument({ edge, calls, expected, configured }: DemoRow): Record<string, unknown> {
   const { tls } = edge;
   return {
     source: edge.source,
@@ -153,6 +196,8 @@ function edgeDocument({ edge, calls, expected }: DemoRow): Record<string, unknow
     sourceIdentity: edge.sourceIdentity ?? null,
     destinationIdentity: edge.destinationIdentity ?? null,
     expected: expected ?? null,
+    configured: configured ?? null,
+    now: edge.now ?? null,
     encrypted: isEncrypted(edge),
     tunnel: edge.tunnel ?? null,
     tls: tls === undefined ? null : { version: tls.version, group: tls.group, cipher: tls.suite },
@@ -181,12 +226,12 @@ function proofDocument({ betweenNodes, control }: WireState): Record<string, unk
     markersFound: betweenNodes.markers,
     unjudgedPackets: betweenNodes.unjudged,
     firstPlaintext: betweenNodes.example ?? null,
-    control: controlDocument(control),
+    control: detectorDocument(control),
   };
 }
 
 /** The same detector on the link of the pod outside the mesh. */
-function controlDocument(control: WireCounts): Record<string, unknown> {
+function detectorDocument(control: WireCounts): Record<string, unknown> {
   return { packets: control.packets, plaintextPackets: control.readable, markersFound: control.markers };
 }
 
