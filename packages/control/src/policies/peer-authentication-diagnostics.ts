@@ -4,7 +4,7 @@ import type { Diagnostic } from '../diagnostic.ts';
 import type { PeerAuthenticationObject } from '../objects/types.ts';
 import type { MeshSettings } from '../settings.ts';
 import { Findings } from './findings.ts';
-import { byAge, hasSelector, isLeftOutUpstream, isPort, modeOf, oldest, portModes } from './peer-authentication.ts';
+import { byAge, hasSelector, isAttachedInVain, isPort } from './peer-authentication.ts';
 import { isOurRevision } from './selector.ts';
 
 /** Findings on all PeerAuthentications of the mesh, object by object, oldest first. */
@@ -17,7 +17,7 @@ export function peerAuthenticationDiagnostics(
   return ours.flatMap(object => {
     const findings = new Findings(object);
     reportPorts(object, settings, findings);
-    reportLeftOut(object, ours, settings, findings);
+    reportNotSent(object, ours, settings, findings);
     const level = levelOf(object);
     const winner = winners.get(level);
     if (winner === undefined) winners.set(level, object);
@@ -71,23 +71,15 @@ function levelOf({ metadata, spec }: PeerAuthenticationObject): string {
   return JSON.stringify([metadata.namespace, labels]);
 }
 
-function reportLeftOut(
+function reportNotSent(
   object: PeerAuthenticationObject,
   all: readonly PeerAuthenticationObject[],
   { rootNamespace }: MeshSettings,
   findings: Findings,
 ): void {
-  const { namespace } = object.metadata;
-  if (!hasSelector(object) || namespace === rootNamespace) return;
-  const modeIn = (wanted: string) =>
-    modeOf(oldest(all.filter(each => each.metadata.namespace === wanted && !hasSelector(each))));
-  const hasStrictPort = portModes(object).some(([, mode]) => mode === 'STRICT');
-  if (!hasStrictPort || !isLeftOutUpstream(object, modeIn(namespace), modeIn(rootNamespace))) return;
-  findings.add(
-    'warning',
-    'peer_authentication.ports_not_sent',
-    'spec.portLevelMtls',
-    "Istio sends no policy for a permissive object with STRICT ports while the mesh is STRICT: Istio's ztunnel takes plain text on all ports, Ambit's on none",
-    'give the namespace a PeerAuthentication of its own with a mode; then the ports are sent',
-  );
+  if (!isAttachedInVain(object, all, rootNamespace)) return;
+  const message =
+    "Istio attaches a policy for these ports that it never sends, while the mesh is STRICT and the namespace has no mode of its own: Istio's ztunnel takes plain text on all ports, Ambit's on none";
+  const remedy = 'give the namespace a PeerAuthentication with a mode; then the ports are sent';
+  findings.add('warning', 'peer_authentication.ports_not_sent', 'spec.portLevelMtls', message, remedy);
 }

@@ -53,6 +53,11 @@ const MODES: readonly (readonly [string, readonly PeerAuthenticationObject[], re
   ['a selector in the root namespace', [peerAuthentication('r', 'STRICT', { namespace: ROOT, selector: CART })], []],
   ['a selector that misses', [peerAuthentication('m', 'STRICT', { selector: { app: 'web' } })], []],
   ['an empty selector counts as the namespace', [peerAuthentication('e', 'STRICT', { selector: {} })], [STATIC]],
+  [
+    'a root object with an empty selector, elsewhere',
+    [peerAuthentication('e', 'STRICT', { namespace: ROOT, selector: {} })],
+    [],
+  ],
   ['another namespace', [peerAuthentication('o', 'STRICT', { namespace: 'plain' })], []],
   ['another revision', [peerAuthentication('v', 'STRICT', { labels: { 'istio.io/rev': 'x' } })], []],
   ['strict workload, exempt port', [own('STRICT', { 80: 'PERMISSIVE' })], [CONVERTED]],
@@ -101,22 +106,55 @@ const NO_IDENTITY = { notPrincipals: [{ presence: {} }] };
 const clause = (match: object): object => ({ matches: [match] });
 
 test('exempt ports of a strict object are one group, in numeric order', () => {
-  assert.deepEqual(converted(own('STRICT', { 9090: 'DISABLE', 80: 'PERMISSIVE', 81: 'STRICT', 82: 'UNSET' })), [
-    {
-      rules: [
-        clause(NO_IDENTITY),
-        clause({ notDestinationPorts: [80] }),
-        clause({ notDestinationPorts: [9090] }),
-        clause(NO_IDENTITY),
-      ],
-    },
-  ]);
+  const exempt = own('STRICT', { 9090: 'DISABLE', 80: 'PERMISSIVE', 81: 'STRICT', 82: 'UNSET' });
+  const rules = [clause(NO_IDENTITY), clause({ notDestinationPorts: [80] }), clause({ notDestinationPorts: [9090] })];
+  for (const others of [[], [mesh('PERMISSIVE')], [mesh('STRICT'), namespace('DISABLE')], [namespace('UNSET')]]) {
+    assert.deepEqual(converted(exempt, ...others), [{ rules }]);
+  }
+});
+
+test('an inherited STRICT is said once more after the exempt ports of a strict object', () => {
+  const expected = [{ rules: [clause(NO_IDENTITY), clause({ notDestinationPorts: [80] }), clause(NO_IDENTITY)] }];
+  const exempt = own('STRICT', { 80: 'PERMISSIVE' });
+  for (const others of [[mesh('STRICT')], [mesh('STRICT'), namespace('UNSET')], [namespace('STRICT')]]) {
+    assert.deepEqual(converted(exempt, ...others), expected);
+  }
 });
 
 test('exempt ports under an inherited STRICT are one group', () => {
   const expected = [{ rules: [clause({ notDestinationPorts: [80] }), clause(NO_IDENTITY)] }];
   assert.deepEqual(converted(mesh('STRICT'), own('UNSET', { 80: 'PERMISSIVE' })), expected);
+  assert.deepEqual(converted(mesh('STRICT'), own('UNSET', { 80: 'DISABLE', 81: 'STRICT' })), expected);
   assert.deepEqual(converted(mesh('PERMISSIVE'), namespace('STRICT'), own('UNSET', { 80: 'PERMISSIVE' })), expected);
+});
+
+test('exempt ports of an unset object are not sent beside a namespace object without a mode', () => {
+  const objects = [mesh('STRICT'), namespace('UNSET'), own('UNSET', { 80: 'PERMISSIVE' })];
+  assert.equal(converted(...objects), undefined);
+  assert.deepEqual(attached(...objects), [CONVERTED]);
+});
+
+test('strict ports are not sent while the mesh is STRICT and the namespace is silent, whatever the object says', () => {
+  const silent = [mesh('STRICT'), namespace('UNSET')];
+  for (const mode of ['UNSET', 'PERMISSIVE', 'DISABLE', 'STRICT'] as const) {
+    assert.equal(converted(mesh('STRICT'), own(mode, { 80: 'STRICT' })), undefined);
+    assert.equal(converted(...silent, own(mode, { 80: 'STRICT' })), undefined);
+  }
+  assert.deepEqual(attached(...silent, own('PERMISSIVE', { 80: 'STRICT' })), [CONVERTED]);
+});
+
+test('strict ports of a permissive object are sent under a STRICT of the namespace', () => {
+  const expected = [{ rules: [clause({ ...NO_IDENTITY, destinationPorts: [80] })] }];
+  assert.deepEqual(converted(namespace('STRICT'), own('PERMISSIVE', { 80: 'STRICT' })), expected);
+  assert.deepEqual(converted(mesh('STRICT'), namespace('STRICT'), own('DISABLE', { 80: 'STRICT' })), expected);
+});
+
+test('a selector without labels is converted, yet is no level for others and attached to nobody', () => {
+  const empty = peerAuthentication('own', 'UNSET', { selector: {}, ports: { 80: 'STRICT' } });
+  assert.deepEqual(converted(empty), [{ rules: [clause({ ...NO_IDENTITY, destinationPorts: [80] })] }]);
+  assert.deepEqual(attached(empty), []);
+  const level = peerAuthentication('level', 'STRICT', { selector: {} });
+  assert.equal(converted(level, own('UNSET', { 80: 'PERMISSIVE' })), undefined);
 });
 
 test('strict ports of a permissive object are a group each', () => {
@@ -134,6 +172,16 @@ test('ports that change nothing are not converted, nor those without a selector'
   assert.equal(converted(own('STRICT', { 80: 'STRICT' })), undefined);
   assert.equal(converted(own('PERMISSIVE', { 80: 'DISABLE' })), undefined);
   assert.equal(converted(peerAuthentication('own', 'STRICT', { ports: { 80: 'PERMISSIVE' } })), undefined);
+});
+
+test('a policy that is attached and not sent is reported', () => {
+  const codes = (...objects: readonly PeerAuthenticationObject[]): readonly string[] =>
+    peerAuthenticationDiagnostics(objects, DEFAULT_SETTINGS).map(({ code, ref }) => `${ref?.name} ${code}`);
+  const expected = ['own peer_authentication.ports_not_sent'];
+  assert.deepEqual(codes(mesh('STRICT'), own('PERMISSIVE', { 80: 'STRICT' })), expected);
+  assert.deepEqual(codes(mesh('STRICT'), namespace('UNSET'), own('UNSET', { 80: 'PERMISSIVE' })), expected);
+  assert.deepEqual(codes(mesh('STRICT'), own('UNSET', { 80: 'PERMISSIVE' })), []);
+  assert.deepEqual(codes(mesh('STRICT'), namespace('STRICT'), own('PERMISSIVE', { 80: 'STRICT' })), []);
 });
 
 test('what has no effect is reported with its place', () => {

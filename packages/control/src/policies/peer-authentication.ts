@@ -24,29 +24,34 @@ export function peerAuthenticationPolicies(
 ): readonly PeerAuthenticationPolicy[] {
   const ours = all.filter(object => isOurRevision(object.metadata, settings));
   if (ours.length === 0) return [];
-  const byNamespace = Map.groupBy(
-    ours.filter(object => !hasSelector(object)),
-    object => object.metadata.namespace,
-  );
-  const mesh = modeOf(oldest(byNamespace.get(settings.rootNamespace) ?? []));
   const policies: PeerAuthenticationPolicy[] = [
     {
       key: `${settings.rootNamespace}/${STATIC_STRICT}`,
       authorization: denyPolicy(settings.rootNamespace, STATIC_STRICT, [{ rules: [{ matches: [HAS_NO_IDENTITY] }] }]),
     },
   ];
+  const levels = levelsOf(ours);
   for (const object of ours) {
     const { name, namespace } = object.metadata;
-    if (!hasSelector(object) || namespace === settings.rootNamespace) continue;
-    const inNamespace = modeOf(oldest(byNamespace.get(namespace) ?? []));
-    const groups = convertPorts(object, inherit(mesh, inNamespace) === 'STRICT');
-    if (groups.length === 0 || isLeftOutUpstream(object, inNamespace, mesh)) continue;
+    if (object.spec.selector === undefined || namespace === settings.rootNamespace) continue;
+    const groups = convertPorts(object, levels.get(namespace), levels.get(settings.rootNamespace));
+    if (groups.length === 0) continue;
     policies.push({
       key: `${namespace}/${CONVERTED_PREFIX}${name}`,
       authorization: denyPolicy(namespace, CONVERTED_PREFIX + name, groups),
     });
   }
   return policies.toSorted((a, b) => (a.key < b.key ? -1 : Number(a.key > b.key)));
+}
+
+/** The object in force of each namespace. To the conversion, unlike to the attachment, a selector without labels is one. */
+function levelsOf(ours: readonly PeerAuthenticationObject[]): ReadonlyMap<string, PeerAuthenticationObject> {
+  const levels = new Map<string, PeerAuthenticationObject>();
+  for (const object of ours.toSorted(byAge)) {
+    const { namespace } = object.metadata;
+    if (object.spec.selector === undefined && !levels.has(namespace)) levels.set(namespace, object);
+  }
+  return levels;
 }
 
 /**
@@ -60,10 +65,13 @@ export function peerAuthenticationAttachments(
 ): readonly string[] {
   const ours = relevant.filter(object => isOurRevision(object.metadata, settings));
   const { rootNamespace } = settings;
-  const inNamespace = (namespace: string): readonly PeerAuthenticationObject[] =>
-    ours.filter(object => object.metadata.namespace === namespace && !hasSelector(object));
-  const mesh = modeOf(oldest(inNamespace(rootNamespace)));
-  const parent = inherit(mesh, modeOf(oldest(inNamespace(workload.namespace))));
+  const inOwn = ours.filter(object => object.metadata.namespace === workload.namespace && !hasSelector(object));
+  // For the whole mesh stands only what has no selector at all; an empty one reaches no further than its namespace.
+  const inRoot = ours.filter(
+    ({ metadata, spec }) => metadata.namespace === rootNamespace && spec.selector === undefined,
+  );
+  const mesh = modeOf(oldest(workload.namespace === rootNamespace ? inOwn : inRoot));
+  const parent = inherit(mesh, modeOf(oldest(inOwn)));
   const own = oldest(
     ours.filter(
       object =>
@@ -121,32 +129,53 @@ function isExempt(mode: MtlsMode): boolean {
 
 /**
  * Strict with exempt ports: one group, no identity AND none of those ports. Permissive with strict ports: a group for each,
- * no identity AND that port. Empty when the modes of the ports add nothing.
+ * no identity AND that port. Empty when the modes of the ports add nothing, or when upstream thinks so:
+ * - STRICT ports count as said already when the mesh is STRICT and the namespace is silent, even for an object that is
+ *   permissive itself (golden 02-policies, `web`);
+ * - exempt ports of an UNSET object count for nothing when the namespace has an object without a mode.
+ * The policy is attached all the same; `isAttachedInVain` finds those.
+ * @param inNamespace the object in force of the namespace; its presence counts, not only its mode
  */
-function convertPorts(object: PeerAuthenticationObject, isParentStrict: boolean): readonly GroupInit[] {
+function convertPorts(
+  object: PeerAuthenticationObject,
+  inNamespace: PeerAuthenticationObject | undefined,
+  inMesh: PeerAuthenticationObject | undefined,
+): readonly GroupInit[] {
   const own = object.spec.mtls;
+  const isParentStrict = inherit(modeOf(inMesh), modeOf(inNamespace)) === 'STRICT';
+  const isMeshInForce = modeOf(inNamespace) === 'UNSET' && modeOf(inMesh) === 'STRICT';
   const ports = portModes(object);
-  if (own !== 'STRICT' && !(own === 'UNSET' && isParentStrict)) {
-    return ports
-      .filter(([, mode]) => mode === 'STRICT')
-      .map(([port]) => ({ rules: [{ matches: [{ ...HAS_NO_IDENTITY, destinationPorts: [port] }] }] }));
-  }
-  const exempt = ports.filter(([, mode]) => isExempt(mode));
-  if (exempt.length === 0) return [];
+  const isCovered = own === 'STRICT' || (own === 'UNSET' && isParentStrict) || isMeshInForce;
+  const strict = isCovered ? [] : ports.filter(([, mode]) => mode === 'STRICT');
+  const canExempt = own === 'STRICT' || (own === 'UNSET' && modeOf(inNamespace ?? inMesh) === 'STRICT');
+  const exempt = canExempt ? ports.filter(([, mode]) => isExempt(mode)) : [];
+  const groups: GroupInit[] = strict.map(([port]) => ({
+    rules: [{ matches: [{ ...HAS_NO_IDENTITY, destinationPorts: [port] }] }],
+  }));
+  if (exempt.length === 0) return groups;
   const matches: MatchInit[] = exempt.map(([port]) => ({ notDestinationPorts: [port] }));
-  // Upstream says it twice for an object that is strict by itself; equal bytes are worth more than brevity.
-  const all = own === 'STRICT' ? [HAS_NO_IDENTITY, ...matches, HAS_NO_IDENTITY] : [...matches, HAS_NO_IDENTITY];
-  return [{ rules: all.map(match => ({ matches: [match] })) }];
+  // Said once for the object's own STRICT and once for the inherited one; equal bytes are worth more than brevity.
+  if (own === 'STRICT') matches.unshift(HAS_NO_IDENTITY);
+  if (isParentStrict) matches.push(HAS_NO_IDENTITY);
+  return [...groups, { rules: matches.map(match => ({ matches: [match] })) }];
 }
 
 /**
- * Upstream sends nothing for a permissive object with STRICT ports when only the mesh as a whole is STRICT, though it
- * attaches the policy (golden/02-policies: `web`). Sent alike, for a ztunnel must get the same from both control planes;
+ * Whether workloads list the object's policy although no control plane sends one. A ztunnel must get the same from both;
  * ours refuses plain text to a workload whose converted policy is missing (mesh, rbac.ts), upstream's lets it in.
  * `peer_authentication.ports_not_sent` tells the author.
  */
-export function isLeftOutUpstream(object: PeerAuthenticationObject, inNamespace: MtlsMode, mesh: MtlsMode): boolean {
-  return isExempt(object.spec.mtls) && inNamespace === 'UNSET' && mesh === 'STRICT';
+export function isAttachedInVain(
+  object: PeerAuthenticationObject,
+  all: readonly PeerAuthenticationObject[],
+  rootNamespace: string,
+): boolean {
+  const { namespace } = object.metadata;
+  if (!hasSelector(object) || namespace === rootNamespace) return false;
+  const levels = levelsOf(all);
+  const [inNamespace, inMesh] = [levels.get(namespace), levels.get(rootNamespace)];
+  const isParentStrict = inherit(modeOf(inMesh), modeOf(inNamespace)) === 'STRICT';
+  return needsConverted(object, isParentStrict) && convertPorts(object, inNamespace, inMesh).length === 0;
 }
 
 /**
