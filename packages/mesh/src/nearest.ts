@@ -1,12 +1,13 @@
-// The nearest known name to a misspelt one, for error messages. Plain edit distance, bounded input.
+// The nearest known name to a misspelt one, for error messages. Plain edit distance, bounded input. A name that is nothing
+// like any candidate gets no answer: a wrong hint costs more than none, and checks of labels take the answer for a verdict.
 
 const MAX_NAME_LENGTH = 128;
 
-/** The candidate with the smallest edit distance to `name`, if it is near enough to be a likely misspelling. */
+/** The candidate that `name` most likely meant: a third of its letters may be wrong, at least one and at most three. */
 export function nearestName(name: string, candidates: Iterable<string>): string | undefined {
   const wanted = name.slice(0, MAX_NAME_LENGTH).toLowerCase();
   let best: string | undefined;
-  let bestDistance = Math.max(2, Math.floor(wanted.length / 2)) + 1;
+  let bestDistance = Math.min(3, Math.max(1, Math.floor(wanted.length / 3))) + 1;
   for (const candidate of candidates) {
     const distance = editDistance(wanted, candidate.toLowerCase(), bestDistance);
     if (distance < bestDistance) {

@@ -1,8 +1,8 @@
 // Who is in the mesh, and what labels say about it: pods that were to be captured and were not, modes nobody knows, and
 // misspelt labels of Istio, which Kubernetes takes without a word.
+import { nearestName } from '@ambit/mesh';
 import type { Diagnostic } from '../diagnostic.ts';
 import { LABEL } from '../model/well-known.ts';
-import { nearestName } from '../objects/nearest.ts';
 import type { GatewayObject, KubeObject, PodObject } from '../objects/types.ts';
 import { finding } from './check.ts';
 import { DATAPLANE_MODE, isCaptured, type Known } from './known.ts';

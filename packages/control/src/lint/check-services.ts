@@ -1,6 +1,6 @@
 // Services and ServiceEntries that reach nothing, or not what they say.
+import { nearestName } from '@ambit/mesh';
 import type { Diagnostic } from '../diagnostic.ts';
-import { nearestName } from '../objects/nearest.ts';
 import type { ServiceEntryObject, ServiceObject } from '../objects/types.ts';
 import { finding, nameOf } from './check.ts';
 import type { Known, WorkloadObject } from './known.ts';

@@ -1,7 +1,7 @@
 // Guards around the variables themselves: misspelt ones of ours, and upstream's whose feature this version lacks.
 // Security fails closed: ignoring a variable that hardens the mesh is refused; the rest becomes a warning.
+import { nearestName } from '@ambit/mesh';
 import { ZtunnelError } from '../errors.ts';
-import { nearestName } from '../nearest.ts';
 import type { Environment } from './env-reader.ts';
 
 /** Every variable of ours that the node proxy reads. */

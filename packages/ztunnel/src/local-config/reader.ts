@@ -1,9 +1,8 @@
 // Text of the local configuration file -> mesh. A mistake is one `config.invalid` with file, line, column, the place in
 // the data, what was expected and the nearest valid word; further mistakes are counted. Pure; nothing is half-applied.
-import type { Policy, Service, Workload } from '@ambit/mesh';
+import { nearestName, type Policy, type Service, type Workload } from '@ambit/mesh';
 import type { z } from 'zod';
 import { ZtunnelError } from '../errors.ts';
-import { nearestName } from '../nearest.ts';
 import { knownKeysAt, localConfigSchema } from './schema.ts';
 import { MAX_FILE_BYTES, type ParsedYaml, parseYaml, type Position } from './yaml-document.ts';
 
