@@ -164,13 +164,6 @@ const UNSEEN: readonly PolicyRule[] = [
       'notTrustDomains',
     ] as const
   ).map(name => rule({ from: [source({ namespaces: ['a'], [name]: ['x'] })], to: [operation({ ports: ['1'] })] })),
-  ...['connection.sni', 'request.headers[x]', 'source.serviceAccount', 'nonsense'].map(key =>
-    rule({
-      from: [source({ namespaces: ['a'] })],
-      to: [operation({ ports: ['1'] })],
-      when: [condition(key, ['x'])],
-    }),
-  ),
 ];
 
 for (const [index, unseen] of UNSEEN.entries()) {
@@ -201,6 +194,20 @@ test('a part of a DENY rule that is left empty is sent, never matches, and is re
   const { groups: actual, codes } = groups('DENY', rule({ to: [operation({ methods: ['GET'] })] }));
   assert.deepEqual(actual, [{ rules: [{ matches: [{}] }] }]);
   assert.ok(codes.includes('policy.no_effect spec.rules[0]'), codes.join());
+});
+
+test('a condition a ztunnel cannot see takes its rule out of ALLOW and keeps it from matching in DENY', () => {
+  for (const key of ['connection.sni', 'request.headers[x]', 'source.serviceAccount', 'nonsense']) {
+    const unseen = rule({
+      from: [source({ namespaces: ['a'] })],
+      when: [condition(key, ['x']), condition('source.ip', ['10.0.0.1'])],
+    });
+    assert.deepEqual(groups('ALLOW', unseen, rule({})).groups, [{}]);
+    const { groups: actual, codes } = groups('DENY', unseen);
+    const [from, ip] = [{ namespaces: [{ exact: 'a' }] }, { sourceIps: [{ address: 'CgAAAQ==', length: 32 }] }];
+    assert.deepEqual(actual, [{ rules: [{ matches: [from] }, { matches: [{}] }, { matches: [ip] }] }]);
+    assert.ok(codes.includes('policy.no_effect spec.rules[0]'), codes.join());
+  }
 });
 
 test('a DENY rule of nothing but unseen conditions does not become one about everything', () => {

@@ -1,6 +1,6 @@
 // AuthorizationPolicy -> istio.security.Authorization, as istiod's ambient mode translates it: only what a ztunnel can see
-// of a connection survives. In an ALLOW policy a rule that asks for more is left out (nobody is let in on half a check);
-// in a DENY policy only the question is left out. A policy without a resource (targetRefs, AUDIT, CUSTOM, dry run,
+// of a connection survives. In an ALLOW policy a rule that asks for more is left out (nobody is let in on half a check).
+// In a DENY policy only the question is left out of its match; a match left empty stays and never matches. A policy without a resource (targetRefs, AUDIT, CUSTOM, dry run,
 // another revision) is not for ztunnels, and says so in its diagnostics.
 import type { AuthorizationInit } from '@ambit/wire/resources';
 import { Action as WireAction, Scope } from '@ambit/wire/resources';
@@ -109,28 +109,20 @@ function translateRule(rule: PolicyRule, context: PartContext): GroupInit | unde
   );
   const isPartlyUnseen = [...to, ...from, ...when].some(part => part.unseen.length > 0);
   const isOmitted = action === 'ALLOW' && isPartlyUnseen;
-  const clauses = [to, from, ...conditionClauses(when, to.length + from.length > 0)].filter(parts => parts.length > 0);
+  const clauses = [to, from, ...when.map(part => [part])].filter(parts => parts.length > 0);
   reportRule(rule, { to, from, when }, context, isOmitted, clauses.some(neverMatches));
   return isOmitted ? undefined : { rules: clauses.map(toRules) };
-}
-
-/**
- * One clause for each `when`. An unseen one is no question for a ztunnel, and leaving it out denies more rather than less
- * (only DENY comes here with one; upstream sends an empty match, which makes the rule match nothing). When nothing else is
- * left, that empty match stays: a rule about HTTP alone must not become one about everything.
- */
-function conditionClauses(when: readonly Translated[], hasOthers: boolean): readonly (readonly Translated[])[] {
-  const seen = when.filter(part => part.unseen.length === 0);
-  const [first] = when;
-  if (seen.length === 0 && !hasOthers && first !== undefined) return [[first]];
-  return seen.map(part => [part]);
 }
 
 function toRules(parts: readonly Translated[]): RulesInit {
   return { matches: parts.map(part => part.match) };
 }
 
-/** A match that asks for nothing never matches, so a clause of only those fails its rule. */
+/**
+ * A match that asks for nothing never matches, so a clause of only those fails its rule: a DENY rule with one `when` about
+ * HTTP denies nothing. Denying without that question would be the safe side, but istiod sends it so, and a ztunnel must
+ * hear the same from both; `policy.no_effect` tells the author.
+ */
 function neverMatches(parts: readonly Translated[]): boolean {
   return parts.every(part => isEmptyMatch(part.match));
 }
