@@ -4,7 +4,6 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { parseDurationMs } from './config/duration.ts';
 import { readProxyConfig } from './config/proxy-config.ts';
 import { parseCpuCount, parseQuantity } from './config/quantity.ts';
 import { type ThreadInputs, workerCount } from './config/threads.ts';
@@ -166,18 +165,6 @@ test('F2: worker threads by number, percentage and resources', () => {
     assert.equal(typeof threads({ workerThreads: bad }), 'object', bad);
   }
   refused({ ZTUNNEL_WORKER_THREADS: '0%' }, /^invalid env var ZTUNNEL_WORKER_THREADS=0% \(a percentage/);
-});
-
-test('durations as upstream writes them', () => {
-  assert.equal(parseDurationMs('5s'), 5000);
-  assert.equal(parseDurationMs('10m'), 600_000);
-  assert.equal(parseDurationMs('1h30m'), 5_400_000);
-  assert.equal(parseDurationMs('1h 30m'), 5_400_000);
-  assert.equal(parseDurationMs('500ms'), 500);
-  assert.equal(parseDurationMs('7'), 7000);
-  for (const bad of ['', ' ', 's', '-1s', '1x', '1s2', 'Infinity', '9'.repeat(40)]) {
-    assert.equal(parseDurationMs(bad), undefined, bad);
-  }
 });
 
 test('quantities of Kubernetes', () => {

@@ -1,27 +1,14 @@
 // How one option's text becomes a value: the syntax every spelling (flag, environment, file) shares. A refusal is a
 // sentence that completes "expected ..."; config.ts says which option it was about.
+import { parseDurationMs } from '@ambit/mesh';
 
 export type Parsed<T> = { readonly ok: true; readonly value: T } | { readonly ok: false; readonly expected: string };
 export type Parser<T> = (text: string) => Parsed<T>;
 
-const UNIT_MS: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
-const MAX_MS = 100 * 365 * 86_400_000;
-const PART = /(\d{1,12}(?:\.\d{1,6})?)(ms|s|m|h|d)/y;
-
 /** Milliseconds from `100ms`, `24h`, `1h30m`; a bare number is seconds, as in Istio's variables. */
 export const duration: Parser<number> = text => {
-  const refused = refuse('a duration such as 100ms, 30s or 24h');
-  if (/^\d{1,9}$/.test(text)) return accept(Number(text) * 1000);
-  let total = 0;
-  let at = 0;
-  while (at < text.length) {
-    PART.lastIndex = at;
-    const part = PART.exec(text);
-    if (part === null) return refused;
-    total += Number(part[1]) * (UNIT_MS[part[2] ?? ''] ?? Number.NaN);
-    at = PART.lastIndex;
-  }
-  return at === 0 || total > MAX_MS ? refused : accept(Math.round(total));
+  const ms = parseDurationMs(text);
+  return ms === undefined ? refuse('a duration such as 100ms, 30s or 24h') : accept(Math.round(ms));
 };
 
 export const flag: Parser<boolean> = text => {

@@ -1,7 +1,7 @@
 // Reads environment variables once, remembers where each value came from, and gives every mistake the same shape:
 // `invalid env var NAME=VALUE (why)`. It knows syntax only; what a value means is decided in config.ts.
+import { parseDurationMs } from '@ambit/mesh';
 import { ZtunnelError } from '../errors.ts';
-import { parseDurationMs } from './duration.ts';
 import { parseCpuCount, parseQuantity } from './quantity.ts';
 
 export type Environment = Readonly<Record<string, string | undefined>>;

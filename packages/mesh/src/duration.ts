@@ -1,5 +1,5 @@
-// Durations as upstream's environment variables write them: `5s`, `1h30m`, `500ms`; a bare number is seconds.
-// Pure; every length is bounded.
+// Durations as the variables and flags of upstream's node proxy and control plane write them: `5s`, `1h30m`, `500ms`; a
+// bare number is seconds. Pure; every length is bounded.
 
 const UNIT_MS: Readonly<Record<string, number>> = {
   ns: 1e-6,
