@@ -2,15 +2,26 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import {
+  cpSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import type { Readable } from 'node:stream';
 import { text } from 'node:stream/consumers';
 import { describe, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { sandboxSkip } from '@ambit/testbed';
 
+const EXAMPLES = join(import.meta.dirname, '..', '..', '..', 'examples', 'shop');
 const MAIN = join(import.meta.dirname, '..', 'src', 'main.ts');
 const LIMIT_MS = 90_000;
 const GONE_MS = 10_000;
@@ -28,6 +39,7 @@ interface DemoDocument {
   readonly firstRowSeconds: number;
   readonly findings: readonly { readonly code: string }[];
   readonly edges: readonly EdgeDocument[];
+  readonly control: Readonly<Record<string, unknown>>;
   readonly proof: Readonly<Record<string, unknown>> & { readonly packets: number; readonly plaintextPackets: number };
 }
 
@@ -88,6 +100,41 @@ describe('ambit demo', { skip: sandboxSkip(), timeout: 4 * LIMIT_MS }, () => {
       { plaintextPackets: 0, markersFound: 0, unjudgedPackets: 0 },
     );
     assert.ok((control as { markersFound: number }).markersFound > 0, 'the detector finds plaintext where it runs');
+    const { objects, ...rest } = result.control;
+    assert.match(String(objects), /examples\/shop$/);
+    const counts = { workloads: 5, services: 3, policies: 1 };
+    const url = 'https://10.61.0.1:15012';
+    assert.deepEqual(rest, { url, ...counts, problems: [], edited: false, failure: null });
+  });
+
+  test('a policy that is edited while it runs shows on the table, and is no fault', async () => {
+    const directory = mkdtempSync(join(tmpdir(), 'my-shop-'));
+    try {
+      cpSync(EXAMPLES, directory, { recursive: true });
+      const path = join(directory, 'policies.yaml');
+      const original = readFileSync(path, 'utf8');
+      const child = start('--objects', directory, '-o', 'json', '--for', '60s');
+      const said = linesOf(child.stderr);
+      const stdout = text(child.stdout);
+      await said.until(/traffic:/);
+      writeFileSync(path, original.replace(/^# *(- cluster.local\/ns\/shop\/sa\/stranger)$/m, '        $1'));
+      await said.until(/^ {2}change shop\/stranger to shop\/cart: encrypted, was denied by shop\/cart-callers$/);
+      writeFileSync(path, `${original}---\nkind: [`);
+      await said.until(/^ {2}change objects: .*policies\.yaml:\d+:\d+: .* \[config\.yaml_syntax\]$/);
+      writeFileSync(path, original);
+      await said.until(/^ {2}change shop\/stranger to shop\/cart: denied by shop\/cart-callers, was encrypted$/);
+      child.kill('SIGINT');
+      const [result] = await Promise.all([stdout, once(child, 'close')]);
+      const seen = JSON.parse(result) as DemoDocument;
+      assert.deepEqual([child.exitCode, seen.findings], [0, []]);
+      assert.deepEqual([seen.control['edited'], seen.control['problems']], [true, []]);
+      const stranger = edgeOf(seen, 'shop/stranger', 'shop/cart');
+      assert.deepEqual(facts(stranger, ['configured', 'now', 'plaintextConnections']), ['denied', 'denied', 0]);
+      assert.ok(Number(stranger['connections']) > 0 && Number(stranger['denied']) > 0);
+      assert.equal(seen.proof.plaintextPackets, 0);
+    } finally {
+      rmSync(directory, { recursive: true });
+    }
   });
 
   test('ends with status 1 when an edge is not encrypted, and says which', async () => {
@@ -117,7 +164,7 @@ describe('ambit demo', { skip: sandboxSkip(), timeout: 4 * LIMIT_MS }, () => {
     });
   }
 
-  test('without network namespaces there are two proxies on loopback, it says so, and nothing stays', async () => {
+  test('without network namespaces there are a control plane and two proxies on loopback, and it says so', async () => {
     // The kernel refuses namespaces in earnest here, as an ordinary container does.
     const forbid = 'echo 0 > /proc/sys/user/max_net_namespaces; exec "$@"';
     const command = [process.execPath, MAIN, 'demo', '--for', '2s', '-o', 'json'];
@@ -127,6 +174,7 @@ describe('ambit demo', { skip: sandboxSkip(), timeout: 4 * LIMIT_MS }, () => {
     assert.equal(child.exitCode, 0, stderr);
     const result = JSON.parse(stdout) as DemoDocument;
     assert.deepEqual([result.mode, result.proof, result.edges.length], ['loopback', null, 1]);
+    assert.deepEqual([result.control['workloads'], result.control['policies']], [5, 1]);
     const edge = edgeOf(result, 'shop/web', 'shop/cart');
     assert.deepEqual(facts(edge, ['encrypted', 'sourceIdentity', 'destinationIdentity']), [
       true,
@@ -135,34 +183,60 @@ describe('ambit demo', { skip: sandboxSkip(), timeout: 4 * LIMIT_MS }, () => {
     ]);
   });
 
-  test('SIGKILL on loopback ends proxies and programs, and there is no file to be left', async () => {
-    const files = readdirSync(tmpdir()).filter(name => name.startsWith('ambit-'));
+  test('SIGKILL on loopback ends control plane, proxies and programs, and no file is left', async () => {
+    const before = ourFiles();
     const child = start('--loopback');
     child.stderr.resume();
     await traffic(child);
     const started = livingUnder(child).map(({ pid }) => pid);
-    assert.ok(started.length >= 5, 'two proxies and two programs are there');
-    assert.deepEqual(
-      readdirSync(tmpdir()).filter(name => name.startsWith('ambit-')),
-      files,
-    );
+    assert.ok(started.length >= 6, 'control plane, two proxies and two programs are there');
+    const made = ourFiles().filter(path => !before.includes(path));
+    assert.ok(made.length > 0, 'there is a directory that has to go');
     const exit = once(child, 'exit');
     child.kill('SIGKILL');
     await exit;
     const deadline = performance.now() + GONE_MS;
-    const left = (): string[] => started.filter(pid => netnsOf(pid) !== '');
+    // Others may make files of that name meanwhile.
+    const left = (): string[] => [
+      ...started.filter(pid => netnsOf(pid) !== ''),
+      ...ourFiles().filter(path => made.includes(path)),
+    ];
     while (left().length > 0 && performance.now() < deadline) await delay(20);
     assert.deepEqual(left(), []);
   });
 
   test('wrong usage is status 2 with a next step', async () => {
-    for (const args of [['--for', 'soon'], ['-o', 'yaml'], ['-o', 'json'], ['--no-such']]) {
+    for (const args of [['--for', 'soon'], ['-o', 'yaml'], ['-o', 'json'], ['--no-such'], ['--objects', MAIN]]) {
       const { stderr, stdout, code } = await run(...args);
       assert.deepEqual([code, stdout], [2, ''], args.join(' '));
       assert.match(stderr, /^error: /);
     }
   });
 });
+
+/** Files and directories of ours, where temporary things go. */
+function ourFiles(): string[] {
+  const places = [tmpdir(), '/dev/shm'].filter(place => existsSync(place));
+  return places
+    .flatMap(place => readdirSync(place).map(name => join(place, name)))
+    .filter(path => /\/ambit-/.test(path));
+}
+
+/** What a child says, line by line. */
+function linesOf(stream: Readable) {
+  const lines = createInterface({ input: stream })[Symbol.asyncIterator]();
+  return {
+    /** Waits for the next line that matches; those before it are gone. */
+    until: async (pattern: RegExp): Promise<void> => {
+      for (let said = ''; ; ) {
+        const { value, done } = await lines.next();
+        assert.ok(done !== true, `it ended without saying ${String(pattern)}: ${said}`);
+        if (pattern.test(value)) return;
+        said += `\n${value}`;
+      }
+    },
+  };
+}
 
 async function traffic({ stdout }: ChildProcess): Promise<void> {
   assert.ok(stdout);

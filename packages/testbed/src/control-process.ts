@@ -87,7 +87,7 @@ export class ControlProcess extends WatchedProcess {
     };
     const flags = Object.entries(values).flat();
     const child = spawn(program, [...args, ...flags, ...(options.flags ?? []), ...places.paths], {
-      env: { ...process.env, ...options.env },
+      env: { ...inherited(), ...options.env },
       stdio: ['ignore', 'pipe', 'pipe'],
       detached: true,
     });
@@ -164,7 +164,8 @@ export class ControlProcess extends WatchedProcess {
     if (typeof answer.token !== 'string') {
       throw new TestbedError('testbed.command_failed', `no token for ${bearer.node}: ${JSON.stringify(answer)}`);
     }
-    await writeFile(path, `${answer.token}\n`, { mode: 0o600 });
+    // Without a newline: Istio's ztunnel takes the file as it is, and no header may hold one.
+    await writeFile(path, answer.token, { mode: 0o600 });
   }
 
   async #learnPorts(timeoutMs: number): Promise<void> {
@@ -172,6 +173,11 @@ export class ControlProcess extends WatchedProcess {
     const [, secure, admin] = LISTENING.exec(line) ?? [];
     this.#ports = { secure: Number(secure), admin: Number(admin), plain: undefined };
   }
+}
+
+/** It refuses variables of ours that it does not know; those of whatever runs tests or benchmarks are not for it. */
+function inherited(): NodeJS.ProcessEnv {
+  return Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^AMBIT_(TEST|BENCH)/.test(name)));
 }
 
 function usualPorts(offset: number): Ports {
