@@ -203,7 +203,7 @@ test('a file that was emptied keeps its objects, one that is removed does not', 
 test('a directory that is away as a whole keeps its objects, and is followed when it is back', TIMEOUT, async t => {
   const parent = await makeDirectory(t, { 'mesh/a.yaml': account('a'), 'other/b.yaml': account('b') });
   const mesh = join(parent, 'mesh');
-  const { source, seen } = await follow(t, mesh);
+  const { source, seen } = await follow(t, `${parent}/./mesh/`);
   const looked = seen.line('Files say');
   await rename(mesh, join(parent, 'away'));
   await looked;

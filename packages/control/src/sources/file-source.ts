@@ -280,8 +280,10 @@ function emptied(file: string): Diagnostic {
 
 /** Whether nobody can say what became of the file. A file that is not there itself is simply gone. */
 function isHidden(file: string, { path, errno }: Unlistable): boolean {
-  if (file === path) return errno !== 'ENOENT';
-  return file.startsWith(path.endsWith(sep) ? path : path + sep);
+  // As people write paths: `./a`, `a/`, `.`.
+  const [own, failed] = [resolve(file), resolve(path)];
+  if (own === failed) return errno !== 'ENOENT';
+  return own.startsWith(failed.endsWith(sep) ? failed : failed + sep);
 }
 
 function toError({ path, errno, message }: Unlistable): ControlError {
