@@ -17,7 +17,8 @@ export interface ServingMaterial {
 
 export const SERVING_LIFETIME_MS: number = 86_400_000;
 
-const DNS_NAME = /^(?=.{1,253}$)(?:\*\.)?[a-z0-9](?:[a-z0-9_-]{0,62}\.?)+$/i;
+/** No part can match in two ways, so a long name that is none is told in one pass. */
+const DNS_NAME = /^(?=.{1,253}$)(?:\*\.)?[a-z0-9][a-z0-9_-]{0,62}(?:\.[a-z0-9_-]{1,63})*\.?$/i;
 
 /** What node proxies call the control plane by default, with this machine's own name. */
 export function defaultServingNames(rootNamespace: string): readonly string[] {

@@ -103,7 +103,9 @@ export class Watch {
   /** A later request of the type. */
   change({ subscribe, unsubscribe }: Subscription): void {
     for (const name of unsubscribe) this.#unsubscribe(name);
-    for (const name of subscribe) this.#subscribe(name, unsubscribe.includes('*'));
+    // Looked for once: a request may hold a hundred thousand names on each side.
+    const isCancelled = unsubscribe.includes('*');
+    for (const name of subscribe) this.#subscribe(name, isCancelled);
   }
 
   /** Takes over what a batch changed in the store. */
