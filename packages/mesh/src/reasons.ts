@@ -261,6 +261,11 @@ const TABLE = {
     flag: 'CONNECT',
     hint: 'raise the limit of open files, or look for a connection leak on this node',
   },
+  'dial.netns_gone': {
+    sentence: 'the network namespace of the pod could not be entered',
+    flag: 'CONNECT',
+    hint: 'the pod is being removed, or the proxy lacks the privilege SYS_ADMIN',
+  },
   'dial.failed': {
     sentence: 'the connection to the destination could not be made',
     flag: 'CONNECT',

@@ -5,10 +5,10 @@
 // Differences from upstream, all of behaviour and none on the wire: a failed dial is shared by everyone who waited for
 // it; a full tunnel takes connections again when streams end; the peer's stream limit is honoured; a tunnel is idle when
 // it has no stream, not when it had no new one; entries go with their last tunnel.
-import { Alert, AlertLevel, Errno, type Fd, familyOf, startConnect, type TlsContext } from '@ambit/native';
+import { Alert, AlertLevel, type Fd, familyOf, type TlsContext } from '@ambit/native';
 import type { ReasonCode, SocketAddress } from '@ambit/mesh';
 import type { RecordTls } from './connection-record.ts';
-import { dialReason, errnoText } from './dial-failure.ts';
+import { beginDial } from './dial.ts';
 import type { Engine } from './engine.ts';
 import { closeLingering } from './lingering-close.ts';
 import { type SecuredSocket, SecureHandshake } from './secure-handshake.ts';
@@ -210,22 +210,13 @@ export class HbonePool {
       this.#failWaiters(entry, 'identity.unavailable', `identity error: ${context.error}`);
       return;
     }
-    let fd: Fd;
-    try {
-      fd = this.#deps.openSocket(familyOf(target.dial.ip));
-    } catch (error) {
-      const errno = error instanceof Error && 'errno' in error && typeof error.errno === 'number' ? error.errno : 0;
-      this.#failWaiters(entry, dialReason(errno), `io error: ${errnoText(errno)}`);
+    const begun = beginDial(() => this.#deps.openSocket(familyOf(target.dial.ip)), target.dial);
+    if (begun.kind === 'failed') {
+      this.#failWaiters(entry, begun.reason, `io error: ${begun.error}`);
       return;
     }
-    const started = startConnect(fd, target.dial);
-    if (started !== 0 && started !== -Errno.EINPROGRESS) {
-      fd.close();
-      this.#failWaiters(entry, dialReason(-started), `io error: ${errnoText(-started)}`);
-      return;
-    }
-    const state = started === 0 ? 'connected' : 'connecting';
-    const dial: SecureHandshake = new SecureHandshake(engine, fd, context, state, this.#settings, {
+    const state = begun.isConnected ? 'connected' : 'connecting';
+    const dial: SecureHandshake = new SecureHandshake(engine, begun.fd, context, state, this.#settings, {
       onSecured: socket => {
         entry.dials.delete(dial);
         this.#onSecured(entry, socket);

@@ -1,4 +1,5 @@
 export type { ConnectionRecord, RecordPeer, RecordTls } from './connection-record.ts';
+export { beginDial, type Dial, type DialFailure } from './dial.ts';
 export { dialReason, errnoText } from './dial-failure.ts';
 export { Engine } from './engine.ts';
 export type { FrozenStream, FrozenTunnel } from './frozen.ts';

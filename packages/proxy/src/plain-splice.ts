@@ -13,9 +13,9 @@ import {
   shutdownWrite,
 } from '@ambit/native';
 import { dialReason, errnoText, takeErrno } from './dial-failure.ts';
-import type { Engine, Pumpable } from './engine.ts';
-import { RECEIVE_BYTES } from './engine.ts';
+import { type Engine, type Pumpable, RECEIVE_BYTES } from './engine.ts';
 import { PendingBytes } from './pending-bytes.ts';
+import type { Timer } from './timers.ts';
 import { failed, type StreamEnd } from './tunnel-stream.ts';
 
 export interface SpliceOwner {
@@ -63,16 +63,21 @@ export class PlainSplice {
   readonly #owner: SpliceOwner;
   readonly #client: Side;
   readonly #upstream: Side;
+  /** Ends a connect that takes too long. */
+  #deadline: Timer | undefined;
   #phase: 'dialing' | 'open' | 'closed' = 'dialing';
 
-  /** Takes over both descriptors; `upstream` has a connect under way. */
-  constructor(engine: Engine, client: Fd, upstream: Fd, owner: SpliceOwner) {
+  /** Takes over both descriptors; `upstream` has a connect under way, which may take `connectTimeoutMs` at most. */
+  constructor(engine: Engine, client: Fd, upstream: Fd, owner: SpliceOwner, connectTimeoutMs: number) {
     this.#engine = engine;
     this.#owner = owner;
     this.#client = new Side(this, client, true);
     this.#upstream = new Side(this, upstream, false);
     this.#client.registration = engine.reactor.add(client, this.#client);
     this.#upstream.registration = engine.reactor.add(upstream, this.#upstream);
+    this.#deadline = engine.timers.at(engine.nowMs + connectTimeoutMs, () =>
+      this.abort(failed('dial.timeout', `io error: ${errnoText(Errno.ETIMEDOUT)}`)),
+    );
   }
 
   get bytesToUpstream(): number {
@@ -94,6 +99,7 @@ export class PlainSplice {
   giveUpUpstream(): Fd | undefined {
     if (this.#phase !== 'dialing') return undefined;
     this.#phase = 'closed';
+    this.#disarm();
     this.#upstream.fd.close();
     for (const side of [this.#client, this.#upstream]) {
       if (side.registration !== undefined) this.#engine.reactor.remove(side.registration);
@@ -111,6 +117,7 @@ export class PlainSplice {
     if (this.#phase === 'closed') return;
     if (this.#phase === 'dialing' && side === this.#upstream) {
       if ((mask & (EventMask.OUT | EventMask.ERR | EventMask.HUP)) === 0) return;
+      this.#disarm();
       const errno = takeErrno(side.fd);
       if (errno === 0) {
         this.#phase = 'open';
@@ -214,6 +221,7 @@ export class PlainSplice {
   #close(how: 'close' | 'reset', end: StreamEnd): void {
     if (this.#phase === 'closed') return;
     this.#phase = 'closed';
+    this.#disarm();
     for (const side of [this.#client, this.#upstream]) {
       if (how === 'reset') closeWithReset(side.fd);
       else side.fd.close();
@@ -222,5 +230,10 @@ export class PlainSplice {
       side.pending?.release();
     }
     this.#owner.onSpliceClosed(end);
+  }
+
+  #disarm(): void {
+    this.#engine.timers.cancel(this.#deadline);
+    this.#deadline = undefined;
   }
 }

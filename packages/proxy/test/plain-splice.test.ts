@@ -3,8 +3,8 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import net from 'node:net';
 import { describe, test } from 'node:test';
-import { type Fd, openTcp, ownedFdCount, setSendBuffer, startConnect } from '@ambit/native';
-import { Engine, MemoryBudget, PlainSplice, type StreamEnd } from '../src/index.ts';
+import { type Fd, listenTcp, openTcp, ownedFdCount, setSendBuffer, startConnect } from '@ambit/native';
+import { Engine, MemoryBudget, PlainSplice, type SpliceOwner, type StreamEnd } from '../src/index.ts';
 import { dial, digest, ending, portOf, readAll, readBytes, sendPattern, serve, serveEcho } from './apps.ts';
 import { Driver } from './driver.ts';
 import { addressOf, Listener } from './mini-mesh.ts';
@@ -22,7 +22,12 @@ interface Splices {
 
 async function withSplices(
   run: (splices: Splices) => Promise<void>,
-  options: { readonly budgetBytes?: number; readonly sendBufferBytes?: number; readonly givesBack?: boolean } = {},
+  options: {
+    readonly budgetBytes?: number;
+    readonly sendBufferBytes?: number;
+    readonly givesBack?: boolean;
+    readonly connectTimeoutMs?: number;
+  } = {},
 ): Promise<void> {
   const fds = ownedFdCount();
   const engine = new Engine(new MemoryBudget(options.budgetBytes ?? 64 * 1024 * 1024));
@@ -41,7 +46,7 @@ async function withSplices(
         const upstream = openTcp('ipv4');
         if (options.sendBufferBytes !== undefined) setSendBuffer(upstream, options.sendBufferBytes);
         startConnect(upstream, addressOf(`127.0.0.1:${port}`));
-        const splice = new PlainSplice(engine, client, upstream, {
+        const owner: SpliceOwner = {
           onUpstreamDialed: errno => {
             all.errnos.push(errno);
             if (errno === 0) return;
@@ -51,7 +56,8 @@ async function withSplices(
             else all.givenBack.push(back);
           },
           onSpliceClosed: end => all.ends.push(end),
-        });
+        };
+        const splice = new PlainSplice(engine, client, upstream, owner, options.connectTimeoutMs ?? 10_000);
         all.splices.push(splice);
       });
       listeners.push(listener);
@@ -198,5 +204,25 @@ describe('a plain splice', () => {
       },
       { givesBack: true },
     );
+  });
+
+  test('gives up an upstream that does not answer in time', async () => {
+    // A listener whose queue is full lets further connects wait.
+    const silent = listenTcp({ address: '127.0.0.1', port: 0, backlog: 1 });
+    const fillers = [openTcp('ipv4'), openTcp('ipv4'), openTcp('ipv4')];
+    for (const filler of fillers) startConnect(filler, addressOf(`127.0.0.1:${silent.port}`));
+    await withSplices(
+      async ({ to, errnos, ends, driver }) => {
+        const socket = await dial(to(silent.port));
+        const end = ending(socket);
+        socket.resume();
+        assert.equal(await end, 'reset');
+        await driver.until(() => ends.length === 1, 'closed');
+        assert.ok(ends[0]?.kind === 'failed' && ends[0].reason === 'dial.timeout');
+        assert.deepEqual(errnos, []);
+      },
+      { connectTimeoutMs: 20 },
+    );
+    for (const fd of [...fillers, silent.fd]) fd.close();
   });
 });

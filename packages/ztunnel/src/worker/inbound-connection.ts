@@ -14,8 +14,9 @@ import {
   type ReasonCode,
   type SocketAddress,
 } from '@ambit/mesh';
-import { Errno, familyOf, type Fd, startConnect } from '@ambit/native';
+import { familyOf, type Fd } from '@ambit/native';
 import {
+  beginDial,
   dialReason,
   errnoText,
   failed,
@@ -174,21 +175,13 @@ export class InboundConnection implements StreamOwner, LiveConnection {
   // ---- application ------------------------------------------------------------------------------------------------
 
   #dial(route: DeliverRoute): void {
-    let fd: Fd;
-    try {
-      fd = this.#open(route);
-    } catch (error) {
-      this.#unreachable('dial.no_fds', error instanceof Error ? error.message : String(error));
-      return;
-    }
-    const started = startConnect(fd, route.dial);
-    if (started < 0 && started !== -Errno.EINPROGRESS) {
-      fd.close();
-      this.#unreachable(dialReason(-started), errnoText(-started));
+    const dial = beginDial(() => this.#open(route), route.dial);
+    if (dial.kind === 'failed') {
+      this.#unreachable(dial.reason, dial.error);
       return;
     }
     this.#armDialTimer();
-    this.#stream.attach(fd, 'dialing');
+    this.#stream.attach(dial.fd, 'dialing');
   }
 
   #open(route: DeliverRoute): Fd {

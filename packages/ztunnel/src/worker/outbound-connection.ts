@@ -11,17 +11,9 @@ import {
   type ReasonCode,
   type SocketAddress,
 } from '@ambit/mesh';
+import { closeWithReset, familyOf, type Fd, localAddress, originalDestination, peerAddress } from '@ambit/native';
 import {
-  closeWithReset,
-  Errno,
-  familyOf,
-  type Fd,
-  localAddress,
-  originalDestination,
-  peerAddress,
-  startConnect,
-} from '@ambit/native';
-import {
+  beginDial,
   dialReason,
   errnoText,
   failed,
@@ -34,7 +26,6 @@ import {
   type SpliceOwner,
   type StreamEnd,
   type StreamOwner,
-  type Timer,
   type TunnelStream,
 } from '@ambit/proxy';
 import { asMeshAddress } from './addresses.ts';
@@ -61,7 +52,7 @@ type Carrier =
   | { readonly kind: 'none' }
   | { readonly kind: 'waiting'; readonly key: string }
   | { readonly kind: 'stream'; readonly stream: TunnelStream }
-  | { readonly kind: 'splice'; readonly splice: PlainSplice; readonly timer: Timer }
+  | { readonly kind: 'splice'; readonly splice: PlainSplice }
   | { readonly kind: 'closed' };
 
 const NONE: Carrier = { kind: 'none' };
@@ -283,32 +274,20 @@ export class OutboundConnection implements LiveConnection, PoolWaiter, StreamOwn
     const client = this.#client;
     if (client === undefined) return;
     this.#facts.destination = to;
-    let upstream: Fd;
-    try {
-      upstream = pod.sockets.open(familyOf(to.ip));
-    } catch (error) {
-      this.#fail('dial.no_fds', `io error: ${error instanceof Error ? error.message : String(error)}`);
-      return;
-    }
-    const started = startConnect(upstream, to);
-    if (started < 0 && started !== -Errno.EINPROGRESS) {
-      upstream.close();
-      this.#fail(dialReason(-started), `io error: ${errnoText(-started)}`);
+    const dial = beginDial(() => pod.sockets.open(familyOf(to.ip)), to);
+    if (dial.kind === 'failed') {
+      this.#fail(dial.reason, `io error: ${dial.error}`);
       return;
     }
     this.#client = undefined;
     const { engine, settings } = pod.deps;
-    const splice = new PlainSplice(engine, client, upstream, this);
-    const timer = engine.timers.at(engine.nowMs + settings.connectTimeoutMs, () => {
-      splice.abort(failed('dial.timeout', `io error: ${errnoText(Errno.ETIMEDOUT)}`));
-    });
-    this.#carrier = { kind: 'splice', splice, timer };
+    const splice = new PlainSplice(engine, client, dial.fd, this, settings.connectTimeoutMs);
+    this.#carrier = { kind: 'splice', splice };
   }
 
   onUpstreamDialed(errno: number): void {
     if (this.#carrier.kind !== 'splice') return;
-    const { splice, timer } = this.#carrier;
-    this.#pod.deps.engine.timers.cancel(timer);
+    const { splice } = this.#carrier;
     if (errno === 0) {
       this.#tellOpen();
       return;
@@ -325,8 +304,7 @@ export class OutboundConnection implements LiveConnection, PoolWaiter, StreamOwn
 
   onSpliceClosed(end: StreamEnd): void {
     if (this.#carrier.kind !== 'splice') return;
-    const { splice, timer } = this.#carrier;
-    this.#pod.deps.engine.timers.cancel(timer);
+    const { splice } = this.#carrier;
     this.#finish(end, splice.bytesToUpstream, splice.bytesToClient);
   }
 

@@ -4,17 +4,8 @@
 // Unlike upstream it refuses a destination that is not one of the pod's own addresses, since a packet that was misrouted
 // here must not be carried on (outbound-inbound.md section 15, item 12).
 import { authorize, type PolicySet, type ReasonCode, type SocketAddress } from '@ambit/mesh';
-import {
-  closeWithReset,
-  Errno,
-  familyOf,
-  type Fd,
-  localAddress,
-  originalDestination,
-  peerAddress,
-  startConnect,
-} from '@ambit/native';
-import { dialReason, errnoText, failed, PlainSplice, type SpliceOwner, type StreamEnd, type Timer } from '@ambit/proxy';
+import { closeWithReset, familyOf, type Fd, localAddress, originalDestination, peerAddress } from '@ambit/native';
+import { beginDial, dialReason, errnoText, failed, PlainSplice, type SpliceOwner, type StreamEnd } from '@ambit/proxy';
 import { asMeshAddress } from './addresses.ts';
 import { closed, type ConnectionFacts, OPENED, refused, wallNow } from './connection-facts.ts';
 import type { LiveConnection, PodProxy } from './pod-proxy.ts';
@@ -26,7 +17,6 @@ export class PassthroughConnection implements LiveConnection, SpliceOwner {
   readonly #sinceMs: number;
   #client: Fd | undefined;
   #splice: PlainSplice | undefined;
-  #timer: Timer | undefined;
   #isClosed = false;
 
   private constructor(pod: PodProxy, client: Fd) {
@@ -101,30 +91,20 @@ export class PassthroughConnection implements LiveConnection, SpliceOwner {
     if (client === undefined) return;
     const family = familyOf(this.#target.ip);
     const { source } = this.#facts;
-    let upstream: Fd;
-    try {
-      const asClient = isTransparent && source.ip !== this.#target.ip && familyOf(source.ip) === family;
-      upstream = asClient ? sockets.openFrom(family, source.ip, 'transparent') : sockets.open(family);
-    } catch (error) {
-      this.#finish(failed('dial.no_fds', `io error: ${error instanceof Error ? error.message : String(error)}`));
-      return;
-    }
-    const started = startConnect(upstream, this.#target);
-    if (started < 0 && started !== -Errno.EINPROGRESS) {
-      upstream.close();
-      this.#finish(failed(dialReason(-started), `io error: ${errnoText(-started)}`));
+    const asClient = isTransparent && source.ip !== this.#target.ip && familyOf(source.ip) === family;
+    const dial = beginDial(
+      () => (asClient ? sockets.openFrom(family, source.ip, 'transparent') : sockets.open(family)),
+      this.#target,
+    );
+    if (dial.kind === 'failed') {
+      this.#finish(failed(dial.reason, `io error: ${dial.error}`));
       return;
     }
     this.#client = undefined;
-    const splice = new PlainSplice(deps.engine, client, upstream, this);
-    this.#splice = splice;
-    this.#timer = deps.engine.timers.at(deps.engine.nowMs + deps.settings.connectTimeoutMs, () =>
-      splice.abort(failed('dial.timeout', `io error: ${errnoText(Errno.ETIMEDOUT)}`)),
-    );
+    this.#splice = new PlainSplice(deps.engine, client, dial.fd, this, deps.settings.connectTimeoutMs);
   }
 
   onUpstreamDialed(errno: number): void {
-    this.#disarm();
     const { deps } = this.#pod;
     if (errno !== 0) {
       this.#splice?.abort(failed(dialReason(errno), `io error: ${errnoText(errno)}`));
@@ -166,14 +146,8 @@ export class PassthroughConnection implements LiveConnection, SpliceOwner {
   #close(): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
-    this.#disarm();
     if (this.#client !== undefined) closeWithReset(this.#client);
     this.#client = undefined;
     this.#pod.untrack(this);
-  }
-
-  #disarm(): void {
-    this.#pod.deps.engine.timers.cancel(this.#timer);
-    this.#timer = undefined;
   }
 }
