@@ -1,6 +1,7 @@
 // Policies that are well formed and do not do what their author thinks: they select nobody, hold for nobody in the mesh, ask
 // for the port of a service where a ztunnel sees the port of a pod, or differ in nothing from another mode.
 import type { Diagnostic } from '../diagnostic.ts';
+import { matches } from '../model/selector-index.ts';
 import type {
   AuthorizationPolicyObject,
   PeerAuthenticationObject,
@@ -9,7 +10,7 @@ import type {
 } from '../objects/types.ts';
 import { checkSources } from './check-sources.ts';
 import { finding, nameOf } from './check.ts';
-import { DATAPLANE_MODE, type Known, type WorkloadObject } from './known.ts';
+import { DATAPLANE_MODE, type Known, labelsOf, type WorkloadObject } from './known.ts';
 
 type AnyPolicy = AuthorizationPolicyObject | PeerAuthenticationObject;
 
@@ -74,10 +75,10 @@ function* checkPorts(policy: AuthorizationPolicyObject, known: Known): Iterable<
   const suspects = written.filter(({ port }) => !declared.has(port));
   if (suspects.length === 0) return;
   const namespaces = new Set(chosen.map(({ metadata }) => metadata.namespace));
-  const services = known.all('Service').filter(({ metadata }) => namespaces.has(metadata.namespace));
+  const services = [...namespaces].flatMap(namespace => known.services(namespace));
   for (const { port, path } of suspects) {
     for (const service of services) {
-      const target = targetOf(service, port, chosen, known);
+      const target = targetOf(service, port, chosen);
       if (target === undefined || target === port) continue;
       const message = `${port} is the port of Service ${nameOf(service)}; a ztunnel sees the port of the pod, which is ${target}`;
       yield finding(policy, 'warning', 'policy.service_port', path, message, `write "${target}"`);
@@ -118,12 +119,13 @@ function targetOf(
   { metadata, spec }: ServiceObject,
   port: number,
   chosen: readonly WorkloadObject[],
-  known: Known,
 ): number | undefined {
   const found = spec.ports.find(each => each.port === port && each.protocol === 'TCP');
   if (found === undefined || Object.keys(spec.selector).length === 0) return undefined;
-  const members = new Set(known.select(metadata.namespace, spec.selector));
-  const member = chosen.find(workload => members.has(workload));
+  const { namespace } = metadata;
+  const member = chosen.find(
+    workload => workload.metadata.namespace === namespace && matches(spec.selector, labelsOf(workload)),
+  );
   if (member === undefined) return undefined;
   const { targetPort } = found;
   if (typeof targetPort !== 'string') return targetPort ?? port;

@@ -100,13 +100,12 @@ function* checkNamespace(policy: AuthorizationPolicyObject, named: Named, known:
     return;
   }
   if (isNegative) return;
-  const workloads = known.workloads(text);
-  const outside = workloads.filter(workload => !known.hasIdentity(workload));
+  const outside = known.outsiders(text);
   const [first] = outside;
   if (first === undefined) return;
   const isDeny = policy.spec.action === 'DENY';
   // A host-network pod among members is common, and not let in is safe; not denied is not.
-  const severity = isDeny || outside.length === workloads.length ? 'warning' : 'info';
+  const severity = isDeny || outside.length === known.workloads(text).length ? 'warning' : 'info';
   const who = outside.length === 1 ? `${nameOf(first)} has` : `${nameOf(first)} and ${outside.length - 1} more have`;
   const effect = isDeny ? 'deny' : 'let in';
   const message = `${who} no identity (outside the mesh), so naming namespace ${text} does not ${effect} all of it`;

@@ -3,7 +3,15 @@
 import { hasEnded } from '../model/pod-workload.ts';
 import { matches } from '../model/selector-index.ts';
 import { ANNOTATION, LABEL } from '../model/well-known.ts';
-import type { Kind, KubeObject, Labels, ObjectOf, PodObject, WorkloadEntryObject } from '../objects/types.ts';
+import type {
+  Kind,
+  KubeObject,
+  Labels,
+  ObjectOf,
+  PodObject,
+  ServiceObject,
+  WorkloadEntryObject,
+} from '../objects/types.ts';
 import type { MeshSettings } from '../settings.ts';
 
 export type WorkloadObject = PodObject | WorkloadEntryObject;
@@ -14,6 +22,8 @@ export class Known {
   readonly #names = new Set<string>();
   readonly #namespaces = new Map<string, ObjectOf<'Namespace'>>();
   readonly #selections = new Map<string, readonly WorkloadObject[]>();
+  readonly #services = new Map<string, ServiceObject[]>();
+  readonly #outsiders = new Map<string, readonly WorkloadObject[]>();
   readonly #workloads = new Map<string, WorkloadObject[]>();
 
   constructor(objects: Iterable<KubeObject>, settings: MeshSettings) {
@@ -22,6 +32,7 @@ export class Known {
       const { namespace, name } = object.metadata;
       addTo(this.#byKind, object.kind, object);
       this.#names.add(`${object.kind}/${namespace}/${name}`);
+      if (object.kind === 'Service') addTo(this.#services, namespace, object);
       if (object.kind === 'Namespace') this.#namespaces.set(name, object);
       if (object.kind === 'WorkloadEntry' || (object.kind === 'Pod' && !hasEnded(object))) {
         addTo(this.#workloads, namespace, object);
@@ -62,6 +73,10 @@ export class Known {
     return this.#workloads.get(namespace) ?? [];
   }
 
+  services(namespace: string): readonly ServiceObject[] {
+    return this.#services.get(namespace) ?? [];
+  }
+
   /** @param namespace undefined: of all */
   select(namespace: string | undefined, selector: Labels): readonly WorkloadObject[] {
     // Policies and services share selectors, and every policy asks about services.
@@ -79,9 +94,18 @@ export class Known {
     return isCaptured(workload) || this.isToBeCaptured(workload);
   }
 
-  /** Whether it can prove who it is: members can, and so can pods with a sidecar. */
-  hasIdentity(workload: WorkloadObject): boolean {
+  /** Members have one, and so have pods with a sidecar. */
+  #hasIdentity(workload: WorkloadObject): boolean {
     return this.isMember(workload) || hasSidecar(workload);
+  }
+
+  /** Workloads of the namespace that cannot prove who they are. */
+  outsiders(namespace: string): readonly WorkloadObject[] {
+    const known = this.#outsiders.get(namespace);
+    if (known !== undefined) return known;
+    const found = this.workloads(namespace).filter(workload => !this.#hasIdentity(workload));
+    this.#outsiders.set(namespace, found);
+    return found;
   }
 
   /** What `istio.io/dataplane-mode` says, of the pod or its namespace. */
