@@ -3,7 +3,6 @@
 //
 // States: opening (the authority and the doors) -> waiting for every source's first whole state -> serving -> closed. Until
 // it serves, xDS clients are turned away and keep what they hold; certificates are signed as soon as their pods are known.
-import { join } from 'node:path';
 import {
   addressToJson,
   authorizationToJson,
@@ -11,6 +10,7 @@ import {
   decodeAuthorizationMessage,
 } from '@ambit/wire/resources';
 import { type AdminServer, type Pages, serveAdmin } from './admin/admin-server.ts';
+import { StateClaim } from './admin/state-claim.ts';
 import { certificateAuthenticator } from './auth/certificate-authenticator.ts';
 import type { Authenticator } from './auth/caller.ts';
 import { firstOf } from './auth/first-of.ts';
@@ -82,6 +82,7 @@ export class ControlPlane implements AsyncDisposable {
    */
   static async open(config: ControlConfig, log: Log): Promise<ControlPlane> {
     await using closers = new AsyncDisposableStack();
+    const claim = closers.use(await StateClaim.take(config.state));
     const kube = usesKubernetes(config) ? createKubeClient(kubeAccess(config)) : undefined;
     if (kube !== undefined) closers.defer(() => kube.close());
     const authority = await openAuthority(config, kube, log);
@@ -103,7 +104,7 @@ export class ControlPlane implements AsyncDisposable {
         ? createConfigMapWriter({ client: kube, log })
         : undefined;
     if (configMaps !== undefined) closers.defer(async () => configMaps.close());
-    const parts: Parts = { closers, authority, tokens, files, sources, kube, configMaps };
+    const parts: Parts = { closers, claim, authority, tokens, files, sources, kube, configMaps };
     const plane = new ControlPlane(config, log, { ...parts, closers: closers.move() });
     try {
       await plane.#openDoors(parts);
@@ -155,7 +156,7 @@ export class ControlPlane implements AsyncDisposable {
     else this.#xds.update(this.#model.apply(changes));
   }
 
-  async #openDoors({ tokens, kube }: Parts): Promise<void> {
+  async #openDoors({ claim, tokens, kube }: Parts): Promise<void> {
     const { config, authority, log } = { config: this.#config, authority: this.#authority, log: this.#log };
     const authenticator = callers(config, authority, tokens, kube, log);
     const createCertificate = certificateHandler({
@@ -184,7 +185,7 @@ export class ControlPlane implements AsyncDisposable {
     this.#closers.use({ [Symbol.asyncDispose]: async () => this.#ports?.close() });
     this.#admin = await serveAdmin({
       listen: config.adminAddress,
-      socketPath: join(config.state, 'admin.sock'),
+      claim,
       pages: this.#pages(),
       isReady: () => this.#isReady,
       actions: caAdminRoutes(authority, tokens),
@@ -232,6 +233,7 @@ export class ControlPlane implements AsyncDisposable {
 
 interface Parts {
   readonly closers: AsyncDisposableStack;
+  readonly claim: StateClaim;
   readonly authority: CertificateAuthority;
   readonly tokens: LocalTokens;
   readonly files: FileSource | undefined;

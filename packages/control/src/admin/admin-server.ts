@@ -1,22 +1,22 @@
 // Two doors for people and tools. The TCP port (loopback unless told otherwise) only tells: status, resources, diagnostics;
 // never a key or a token. The Unix socket in the state directory also acts (revoke, rotate, tokens): its permissions are
 // the authorisation. Bodies and headers are bounded; a page elsewhere cannot reach the port through a browser's DNS.
-import { chmod, rm } from 'node:fs/promises';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import { connect, type AddressInfo } from 'node:net';
+import type { AddressInfo } from 'node:net';
 import { isLoopback, parseIp } from '@ambit/mesh';
 import type { AdminRoute } from '../ca/admin-routes.ts';
 import type { Listen } from '../config/values.ts';
-import { ControlError } from '../errors.ts';
 import type { Log } from '../log.ts';
+import { ADMIN_LIMITS, closed, listening } from './http-doors.ts';
+import type { StateClaim } from './state-claim.ts';
 
 /** What the port tells: path to a way of making the answer, in slices so that a large one holds nobody up. */
 export type Pages = Readonly<Record<string, () => Iterable<string>>>;
 
 export interface AdminOptions {
   readonly listen: Listen;
-  /** Undefined: no socket. */
-  readonly socketPath: string | undefined;
+  /** Whose socket this serves. */
+  readonly claim: StateClaim;
   readonly pages: Pages;
   /** Whether the first whole state is there. */
   readonly isReady: () => boolean;
@@ -30,37 +30,21 @@ export interface AdminServer {
 }
 
 const MAX_BODY_BYTES = 64 * 1024;
-const LIMITS = { headersTimeout: 5000, requestTimeout: 10_000, keepAliveTimeout: 5000, maxHeaderSize: 16_384 };
 /** After this many characters the event loop gets its turn. */
 const SLICE = 256 * 1024;
 
-/** @throws ControlError config.port, config.state_in_use */
+/** Opens the port, and serves the socket, which whoever claimed it closes. @throws ControlError config.port */
 export async function serveAdmin(options: AdminOptions): Promise<AdminServer> {
-  const servers: Server[] = [];
-  let port: number | undefined;
-  try {
-    if (options.socketPath !== undefined) {
-      await claimSocket(options.socketPath);
-      const server = createServer(LIMITS, (request, response) => void act(options, request, response));
-      servers.push(server);
-      // Between bind and chmod the directory's own mode (0700) keeps others out.
-      await listening(server, { path: options.socketPath });
-      await chmod(options.socketPath, 0o600);
-    }
-    if (options.listen !== 'off') {
-      const server = createServer(LIMITS, (request, response) => void tell(options, request, response, 'port'));
-      servers.push(server);
-      await listening(server, { host: options.listen.host, port: options.listen.port });
-      port = (server.address() as AddressInfo).port;
-    }
-  } catch (error) {
-    for (const server of servers) server.close();
-    throw error;
+  let server: Server | undefined;
+  if (options.listen !== 'off') {
+    server = createServer(ADMIN_LIMITS, (request, response) => void tell(options, request, response, 'port'));
+    await listening(server, { host: options.listen.host, port: options.listen.port });
   }
+  options.claim.serve((request, response) => void act(options, request, response));
   return {
-    port,
+    port: server === undefined ? undefined : (server.address() as AddressInfo).port,
     close: async () => {
-      await Promise.all(servers.map(async server => closed(server)));
+      if (server !== undefined) await closed(server);
     },
   };
 }
@@ -155,40 +139,4 @@ function isOurName(host: string | undefined): boolean {
   const name = host.replace(/:\d*$/, '').replace(/^\[(.*)\]$/, '$1');
   const ip = parseIp(name);
   return name === 'localhost' || (ip !== undefined && (isLoopback(ip) || host !== ''));
-}
-
-/** A socket that somebody answers on is theirs; one that nobody does is left over from a crash. */
-async function claimSocket(path: string): Promise<void> {
-  const { promise, resolve } = Promise.withResolvers<boolean>();
-  const probe = connect(path, () => resolve(true));
-  probe.once('error', () => resolve(false));
-  const isTaken = await promise;
-  probe.destroy();
-  if (isTaken) {
-    throw new ControlError('config.state_in_use', `another control plane uses the state directory of ${path}`, {
-      next: 'stop it, or give this one its own: --state DIR',
-    });
-  }
-  await rm(path, { force: true });
-}
-
-async function listening(server: Server, where: { path: string } | { host: string; port: number }): Promise<void> {
-  const { promise, resolve, reject } = Promise.withResolvers<void>();
-  server.once('error', reject);
-  server.listen(where, resolve);
-  try {
-    await promise;
-  } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new ControlError('config.port', `cannot open the admin door: ${reason}`, { cause });
-  }
-  server.off('error', reject);
-  server.on('error', () => undefined);
-}
-
-async function closed(server: Server): Promise<void> {
-  const { promise, resolve } = Promise.withResolvers<void>();
-  server.close(() => resolve());
-  server.closeAllConnections();
-  await promise;
 }

@@ -1,0 +1,36 @@
+// What the admin doors share as HTTP servers: their bounds, and how they open and close.
+import type { Server, ServerOptions } from 'node:http';
+import { ControlError } from '../errors.ts';
+
+export const ADMIN_LIMITS = {
+  headersTimeout: 5000,
+  requestTimeout: 10_000,
+  keepAliveTimeout: 5000,
+  maxHeaderSize: 16_384,
+} as const satisfies ServerOptions;
+
+/** Opens it. @throws ControlError config.port */
+export async function listening(
+  server: Server,
+  where: { path: string } | { host: string; port: number },
+): Promise<void> {
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  server.once('error', reject);
+  server.listen(where, resolve);
+  try {
+    await promise;
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new ControlError('config.port', `cannot open the admin door: ${reason}`, { cause });
+  }
+  server.off('error', reject);
+  server.on('error', () => undefined);
+}
+
+/** Closes it with all its connections. */
+export async function closed(server: Server): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  server.close(() => resolve());
+  server.closeAllConnections();
+  await promise;
+}
