@@ -24,6 +24,9 @@ export interface WaypointName {
   readonly name: string;
 }
 
+/** Services of gateways that the control plane itself runs: a waypoint before a waypoint would loop. */
+const UNWAYPOINTED: ReadonlySet<string> = new Set(['istio.io-mesh-controller', 'istio.io-eastwest-controller']);
+
 const NONE: Attachment = { waypoint: undefined, canary: undefined, diagnostics: [] };
 
 /** What labels name: a waypoint, or none on purpose; undefined when they say nothing. */
@@ -34,8 +37,15 @@ export function namedWaypoint(labels: Labels, ownNamespace: string): WaypointNam
 }
 
 export function namedCanary(labels: Labels, ownNamespace: string): WaypointName | undefined {
-  const name = labels[LABEL.canary];
-  return name === undefined ? undefined : { name, namespace: labels[LABEL.canaryNamespace] ?? ownNamespace };
+  const name = labels[LABEL.canary] ?? '';
+  return name === '' || name === 'none'
+    ? undefined
+    : { name, namespace: labels[LABEL.canaryNamespace] ?? ownNamespace };
+}
+
+/** As `attachmentOf`, for Services and ServiceEntries: those of gateways have no waypoint. */
+export function serviceAttachment(user: WaypointUser, around: Surroundings): Attachment {
+  return UNWAYPOINTED.has(user.labels[LABEL.gatewayManaged] ?? '') ? NONE : attachmentOf(user, around);
 }
 
 export function attachmentOf(user: WaypointUser, around: Surroundings): Attachment {
@@ -51,7 +61,17 @@ export function attachmentOf(user: WaypointUser, around: Surroundings): Attachme
     return isSilent ? NONE : { ...NONE, diagnostics: [found.diagnostic] };
   }
   if (user.traffic === 'workload') return { ...NONE, waypoint: found.waypoint };
-  return { waypoint: found.waypoint, ...canaryOf(inheritedFrom ?? user, found.waypoint, user, around) };
+  return { waypoint: found.waypoint, ...canaryOf(canaryWish(user, inheritedFrom), found.waypoint, user, around) };
+}
+
+/** The canary's labels and its weight: each the object's own, else the namespace's if the waypoint is inherited from it. */
+function canaryWish(
+  { labels, annotations }: WaypointUser,
+  inheritedFrom: { readonly labels: Labels; readonly annotations: Labels } | undefined,
+): { readonly labels: Labels; readonly weight: string } {
+  const weight = annotations[ANNOTATION.canaryWeight] ?? inheritedFrom?.annotations[ANNOTATION.canaryWeight] ?? '0';
+  const hasOwn = labels[LABEL.canary] !== undefined || inheritedFrom === undefined;
+  return { labels: hasOwn ? labels : inheritedFrom.labels, weight };
 }
 
 type Usable =
@@ -92,12 +112,12 @@ function usable(named: WaypointName, user: WaypointUser, around: Surroundings): 
 
 /** The second waypoint, when a part of the traffic is to try another one. Any problem leaves all traffic to the first. */
 function canaryOf(
-  source: { readonly labels: Labels; readonly annotations: Labels },
+  wish: { readonly labels: Labels; readonly weight: string },
   primary: Waypoint,
   user: WaypointUser,
   around: Surroundings,
 ): Pick<Attachment, 'canary' | 'diagnostics'> {
-  const named = namedCanary(source.labels, user.ref.namespace);
+  const named = namedCanary(wish.labels, user.ref.namespace);
   if (named === undefined) return { canary: undefined, diagnostics: [] };
   const refuse = (code: string, message: string, remedy: string): Pick<Attachment, 'canary' | 'diagnostics'> => ({
     canary: undefined,
@@ -111,12 +131,11 @@ function canaryOf(
       'name another waypoint as the canary',
     );
   }
-  const weightText = source.annotations[ANNOTATION.canaryWeight] ?? '0';
-  const weight = /^\d{1,3}$/.test(weightText) ? Number(weightText) : Number.NaN;
-  if (!(weight <= 100)) {
+  const weight = /^[+-]?\d+$/.test(wish.weight) ? Number(wish.weight) : Number.NaN;
+  if (!(weight >= 0 && weight <= 100)) {
     return refuse(
       'waypoint.canary_bad_weight',
-      `canary weight "${weightText}" is not between 0 and 100`,
+      `canary weight "${wish.weight}" is not between 0 and 100`,
       `set annotation ${ANNOTATION.canaryWeight} to a whole number of percent`,
     );
   }

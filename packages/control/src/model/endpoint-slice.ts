@@ -2,10 +2,10 @@
 // but that they answer for a Service. They may be shared, so they count as host-network addresses.
 import { NetworkMode, WorkloadStatus } from '@ambit/wire/resources';
 import type { Diagnostic } from '../diagnostic.ts';
-import { type EndpointSliceObject, refOf } from '../objects/types.ts';
+import { type EndpointSliceObject, type PodObject, refOf } from '../objects/types.ts';
 import { NO_TRANSLATION, type Translation, workloadResource } from './draft.ts';
 import { addressOf, parseAll } from './network-address.ts';
-import type { PortPair } from './ports.ts';
+import { type BoundPort, type PortPair, portsOfService } from './ports.ts';
 import type { XdsResource } from './resource.ts';
 import { hostnameOf, isMeshService } from './service.ts';
 import type { Surroundings } from './surroundings.ts';
@@ -25,7 +25,7 @@ export function translateEndpointSlice(slice: EndpointSliceObject, around: Surro
   if (service === undefined || !isMeshService(service)) return NO_TRANSLATION;
   const { settings, network } = around;
   const key = `${namespace}/${hostnameOf(namespace, serviceName, settings.clusterDomain)}`;
-  const ports = joinedPorts(slice, service.spec.ports);
+  const ports = joinedPorts(slice, portsOfService(service));
   const resources = new Map<string, XdsResource>();
   const diagnostics: Diagnostic[] = [];
   for (const [index, endpoint] of slice.endpoints.entries()) {
@@ -57,20 +57,36 @@ export function translateEndpointSlice(slice: EndpointSliceObject, around: Surro
   return { resources: [...resources.values()], diagnostics };
 }
 
+/** The pods that a slice of a Service names, in whatever namespace; a pod may be there twice. */
+export function podsNamedBy(slice: EndpointSliceObject): readonly PodTarget[] {
+  if (serviceNameOf(slice) === undefined) return [];
+  return slice.endpoints.flatMap(({ targetRef }) => (targetRef?.kind === 'Pod' ? [targetRef] : []));
+}
+
+/** Whether a slice means this pod: a pod of the same name may have come after the one it means. */
+export function namesPod(slice: EndpointSliceObject, { metadata }: PodObject): boolean {
+  return slice.endpoints.some(
+    ({ targetRef }) =>
+      targetRef?.kind === 'Pod' &&
+      targetRef.name === metadata.name &&
+      targetRef.namespace === metadata.namespace &&
+      targetRef.uid === metadata.uid,
+  );
+}
+
+type PodTarget = NonNullable<EndpointSliceObject['endpoints'][number]['targetRef']>;
+
 function isPod({ targetRef }: EndpointSliceObject['endpoints'][number]): boolean {
   return targetRef?.kind === 'Pod';
 }
 
 /** A slice's ports carry the Service's port names and the real target numbers. */
-function joinedPorts(
-  slice: EndpointSliceObject,
-  servicePorts: readonly { readonly name: string; readonly port: number }[],
-): PortPair[] {
+function joinedPorts(slice: EndpointSliceObject, servicePorts: readonly BoundPort[]): PortPair[] {
   const pairs: PortPair[] = [];
   for (const { name, port, protocol } of slice.ports) {
     if (protocol !== 'TCP') continue;
     const match = servicePorts.find(servicePort => servicePort.name === name);
-    if (match !== undefined) pairs.push({ servicePort: match.port, targetPort: port });
+    if (match !== undefined) pairs.push({ servicePort: match.servicePort, targetPort: port });
   }
   return pairs;
 }

@@ -121,13 +121,14 @@ export class Gateways {
 
   #serviceAccounts(key: string): readonly string[] {
     if (!this.#lookup.settings.autoAllowWaypoints) return [];
-    const accounts = new Set<string>();
+    // One for each pod, so several pods say the same account several times, as upstream has it.
+    const accounts: string[] = [];
     for (const { object } of this.#relations.usersOfGateway.get(key)) {
       if (object.kind !== 'Pod') continue;
       const { namespace, labels } = object.metadata;
-      if (`${namespace}/${labels[LABEL.gatewayName] ?? ''}` === key) accounts.add(object.spec.serviceAccountName);
+      if (`${namespace}/${labels[LABEL.gatewayName] ?? ''}` === key) accounts.push(object.spec.serviceAccountName);
     }
-    return [...accounts].sort();
+    return accounts.sort();
   }
 
   #markUsers(key: string, stale: Stale): void {

@@ -42,10 +42,10 @@ function distributionOfSpec(value: string): Distribution | undefined {
   return value === 'PreferSameNode' ? 'node' : undefined;
 }
 
-/** The service's annotation, even a senseless one, hides the namespace's. */
+/** The service's annotation, even a senseless one, hides the namespace's; an empty one does not. */
 function distributionOfAnnotations(own: Labels, namespace: Labels): Distribution {
-  const value = own[ANNOTATION.trafficDistribution] ?? namespace[ANNOTATION.trafficDistribution] ?? '';
-  switch (value.toLowerCase()) {
+  const value = own[ANNOTATION.trafficDistribution] || namespace[ANNOTATION.trafficDistribution];
+  switch (value?.toLowerCase()) {
     case 'prefersamezone':
     case 'preferclose':
       return 'zone';

@@ -3,7 +3,6 @@
 import type { Ip } from '@ambit/mesh';
 import { type AuthorizationInit, Scope } from '@ambit/wire/resources';
 import {
-  type EndpointSliceObject,
   type Labels,
   type NamespaceObject,
   type NodeObject,
@@ -14,7 +13,8 @@ import {
 } from '../objects/types.ts';
 import { peerAuthenticationAttachments } from '../policies/index.ts';
 import type { MeshSettings } from '../settings.ts';
-import { attachmentOf } from './attachment.ts';
+import { serviceAttachment } from './attachment.ts';
+import { namesPod, serviceNameOf } from './endpoint-slice.ts';
 import type { GatewayAddressParts } from './gateway-address.ts';
 import type { ObjectStore } from './object-store.ts';
 import { type BoundPort, portsOfService, portsOfServiceEntry } from './ports.ts';
@@ -35,7 +35,6 @@ export class Lookup implements Surroundings {
   readonly #policies = new Map<string, SelectorIndex<string>>();
   readonly #peerAuthentications = new Map<string, readonly PeerAuthenticationObject[]>();
   readonly #ports = new WeakMap<object, readonly BoundPort[]>();
-  readonly #targets = new WeakMap<EndpointSliceObject, ReadonlySet<string>>();
 
   constructor(settings: MeshSettings, store: ObjectStore, relations: Relations) {
     this.settings = settings;
@@ -75,30 +74,17 @@ export class Lookup implements Surroundings {
     return found.length === 0 ? NO_SERVICES : found.flatMap(entry => this.#boundServices(entry));
   }
 
-  servicesNaming(pod: PodObject): readonly BoundService[] {
-    const { namespace } = pod.metadata;
-    let found: BoundService[] | undefined;
-    for (const service of this.#relations.unselecting.get(namespace)) {
-      for (const slice of this.#relations.slicesOfService.get(`${namespace}/${service.object.metadata.name}`)) {
-        if (!this.podsNamedBy(slice.object).has(podTarget(pod))) continue;
-        (found ??= []).push(...this.#boundServices(service));
-        break;
-      }
+  servicesNaming(pod: PodObject, selecting: readonly BoundService[]): readonly BoundService[] {
+    const { namespace, name } = pod.metadata;
+    let found: Map<string, BoundService> | undefined;
+    for (const { object: slice } of this.#relations.slicesNaming(namespace, name)) {
+      const service = this.#store.get('Service', slice.metadata.namespace, serviceNameOf(slice) ?? '');
+      const [bound] = service === undefined ? [] : this.#boundServices(service);
+      // The usual case: a slice that Kubernetes made of the selector.
+      if (bound === undefined || selecting.some(({ key }) => key === bound.key) || !namesPod(slice, pod)) continue;
+      (found ??= new Map()).set(bound.key, bound);
     }
-    return found ?? NO_SERVICES;
-  }
-
-  /** The pods that a slice names, each as `podTarget` writes it. Pods of other namespaces are nobody's endpoints. */
-  podsNamedBy(slice: EndpointSliceObject): ReadonlySet<string> {
-    let targets = this.#targets.get(slice);
-    if (targets === undefined) {
-      const { namespace } = slice.metadata;
-      const pods = slice.endpoints.flatMap(({ targetRef }) => (targetRef?.kind === 'Pod' ? [targetRef] : []));
-      const own = pods.filter(target => target.namespace === '' || target.namespace === namespace);
-      targets = new Set(own.map(({ name, uid }) => `${name}\0${uid}`));
-      this.#targets.set(slice, targets);
-    }
-    return targets;
+    return found === undefined ? NO_SERVICES : [...found.values()];
   }
 
   servicesOfEntry(namespace: string, name: string): readonly BoundService[] {
@@ -175,7 +161,7 @@ export class Lookup implements Surroundings {
 
   #waypointPolicy({ object }: ServiceLike): string {
     const { labels, annotations } = object.metadata;
-    const { waypoint } = attachmentOf({ ref: refOf(object), labels, annotations, traffic: 'service' }, this);
+    const { waypoint } = serviceAttachment({ ref: refOf(object), labels, annotations, traffic: 'service' }, this);
     return waypoint === undefined ? '' : allowPolicyKey(waypoint);
   }
 }
@@ -186,10 +172,6 @@ export function listedSelector(
   selector: Labels | undefined,
 ): Labels | undefined {
   return authorization?.scope === Scope.WORKLOAD_SELECTOR ? (selector ?? undefined) : undefined;
-}
-
-export function podTarget({ metadata }: PodObject): string {
-  return `${metadata.name}\0${metadata.uid}`;
 }
 
 const NO_SERVICES: readonly BoundService[] = [];

@@ -2,11 +2,11 @@
 import type { Labels, PodObject } from '../objects/types.ts';
 import { LABEL } from './well-known.ts';
 
-/** The controller that a person wrote (a Deployment, not its ReplicaSet), else the pod's own name. */
+/** What the label says; else the controller that a person wrote (a Deployment, not its ReplicaSet), else the pod's own name. */
 export function podWorkloadName(pod: PodObject): string {
   const { labels, generateName, controller, name } = pod.metadata;
   const given = labels[LABEL.workloadName];
-  if (given !== undefined && given !== '') return given;
+  if (given !== undefined) return given;
   if (generateName === '' || controller === undefined) return name;
   return ownerName(controller.kind, controller.name, labels);
 }

@@ -29,7 +29,7 @@ export function networkGatewaysOf({ metadata, spec, status }: GatewayObject): Ne
   const hbonePort = spec.listeners.find(({ protocol }) => protocol === 'HBONE')?.port ?? 0;
   if (hbonePort === 0) return [];
   const { namespace, name, annotations } = metadata;
-  const serviceAccount = annotations[ANNOTATION.gatewayServiceAccount] ?? `${name}-${spec.gatewayClassName}`;
+  const serviceAccount = annotations[ANNOTATION.gatewayServiceAccount] || `${name}-${spec.gatewayClassName}`;
   return status.addresses
     .filter(({ type }) => type === 'IPAddress' || type === 'Hostname')
     .map(({ value }) => ({

@@ -7,5 +7,5 @@ import { LABEL } from './well-known.ts';
 export function isOurs(object: KubeObject, settings: MeshSettings): boolean {
   if (object.kind !== 'WorkloadEntry' && object.kind !== 'ServiceEntry') return true;
   const revision = object.metadata.labels[LABEL.revision];
-  return revision === undefined || revision === settings.revision;
+  return revision === undefined || settings.revision === '' || revision === settings.revision;
 }

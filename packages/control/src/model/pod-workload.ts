@@ -2,15 +2,13 @@
 import { NetworkMode, WorkloadStatus, WorkloadType } from '@ambit/wire/resources';
 import type { Diagnostic } from '../diagnostic.ts';
 import { type PodObject, refOf } from '../objects/types.ts';
-import { attachmentOf } from './attachment.ts';
 import { NO_TRANSLATION, type Translation, workloadResource } from './draft.ts';
 import { localityOfNode } from './locality.ts';
 import { canonicalName, canonicalRevision, podWorkloadName } from './names.ts';
 import { addressOf, parseAll } from './network-address.ts';
 import { portsOnPod } from './ports.ts';
 import type { Surroundings } from './surroundings.ts';
-import { LABEL } from './well-known.ts';
-import { policiesOf, serviceMap, tunnelOf, wireTrustDomain } from './workload-parts.ts';
+import { placeBehindWaypoint, policiesOf, serviceMap, tunnelOf, wireTrustDomain } from './workload-parts.ts';
 
 /** Whether the pod is over and will not run again. */
 export function hasEnded({ status }: PodObject): boolean {
@@ -25,9 +23,10 @@ export function translatePod(pod: PodObject, around: Surroundings): Translation 
   const { labels, annotations, namespace, name } = metadata;
   const { settings, network } = around;
   const addresses = parsed.ips.map(ip => addressOf(network, ip));
-  const services = [...around.servicesSelecting(namespace, labels), ...around.servicesNaming(pod)];
+  const selecting = around.servicesSelecting(namespace, labels);
+  const services = [...selecting, ...around.servicesNaming(pod, selecting)];
   const { keys, map } = serviceMap(services, service => portsOnPod(service.ports, service.isServiceEntry, spec.ports));
-  const { waypoint, tunnel, diagnostics } = proxyOf(pod, around);
+  const { waypoint, tunnel, diagnostics } = placeBehindWaypoint(refOf(pod), labels, around);
   const workloadName = podWorkloadName(pod);
   const uid = `${settings.clusterId}//Pod/${namespace}/${name}`;
   const value = {
@@ -56,24 +55,6 @@ export function translatePod(pod: PodObject, around: Surroundings): Translation 
   };
   const aliases = addresses.map(({ alias }) => alias);
   return { resources: [workloadResource(uid, value, aliases, keys, spec.nodeName)], diagnostics };
-}
-
-/** An instance of a gateway has no waypoint before it; any other pod may have one. */
-function proxyOf(
-  pod: PodObject,
-  around: Surroundings,
-): {
-  readonly waypoint: ReturnType<typeof attachmentOf>['waypoint'];
-  readonly tunnel: ReturnType<Surroundings['applicationTunnel']>;
-  readonly diagnostics: readonly Diagnostic[];
-} {
-  const { labels, annotations, namespace } = pod.metadata;
-  const gateway = labels[LABEL.gatewayName] ?? '';
-  if (gateway !== '') {
-    return { waypoint: undefined, tunnel: around.applicationTunnel(namespace, gateway), diagnostics: [] };
-  }
-  const { waypoint, diagnostics } = attachmentOf({ ref: refOf(pod), labels, annotations, traffic: 'workload' }, around);
-  return { waypoint, tunnel: undefined, diagnostics };
 }
 
 function badAddress(pod: PodObject, text: string): Diagnostic {

@@ -26,6 +26,14 @@ describe('a WorkloadEntry', () => {
     assert.equal(workload.status, WorkloadStatus.HEALTHY);
   });
 
+  it('is labelled by its metadata before its spec', () => {
+    const entry = make.workloadEntry('w', make.endpoint('10.8.0.1', { labels: { app: 'spec', version: 'v' } }), {
+      metadata: { labels: { app: 'meta' } },
+    });
+    const { canonicalName, canonicalRevision } = make.workloadIn(make.modelOf([entry]), uid);
+    assert.deepEqual([canonicalName, canonicalRevision], ['meta', 'v']);
+  });
+
   it('has a host name when its address is none, and no weight when it has none', () => {
     const workload = make.workloadIn(make.modelOf([make.workloadEntry('w', make.endpoint('m.example'))]), uid);
     assert.deepEqual([workload.hostname, workload.addresses, workload.capacity], ['m.example', [], undefined]);
@@ -141,6 +149,27 @@ describe('endpoints of an EndpointSlice', () => {
     ];
     const model = make.modelOf([make.service('s'), make.slice('e', 's', plain, { ports })]);
     assert.deepEqual(make.portsFor(make.workloadIn(model, uid), HTTP), ['80:2']);
+  });
+
+  it('join by the name that is known for a port number, the last one', () => {
+    const port = { port: 53, targetPort: undefined, appProtocol: '' };
+    const spec = {
+      ports: [
+        { ...port, name: 'dns-tcp', protocol: 'TCP' },
+        { ...port, name: 'dns', protocol: 'UDP' },
+      ],
+    };
+    const ports = [{ name: 'dns-tcp', port: 5353, protocol: 'TCP' }];
+    const joined = (services: typeof spec): readonly string[] =>
+      make.portsFor(
+        make.workloadIn(
+          make.modelOf([make.service('s', {}, { spec: services }), make.slice('e', 's', plain, { ports })]),
+          uid,
+        ),
+        HTTP,
+      );
+    assert.deepEqual(joined(spec), []);
+    assert.deepEqual(joined({ ports: spec.ports.toReversed() }), ['53:5353']);
   });
 
   it('are none without a known service, for an alias, or as domain names', () => {

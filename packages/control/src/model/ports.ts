@@ -2,7 +2,10 @@
 import { AppProtocol } from '@ambit/wire/resources';
 import type { ContainerPort, ServiceEntryObject, ServiceObject, ServicePort } from '../objects/types.ts';
 
-/** A service port as its workloads need it. */
+/**
+ * A service port as its workloads need it. Names are known by port number, as in upstream: of two ports with one number
+ * (DNS over UDP and TCP) both have the names of the last.
+ */
 export interface BoundPort {
   readonly servicePort: number;
   /** 0: only a workload that knows `targetName` has it. */
@@ -18,19 +21,26 @@ export interface PortPair {
 }
 
 export function portsOfService(service: ServiceObject): BoundPort[] {
-  return service.spec.ports.map(port => ({
-    servicePort: port.port,
-    targetPort: typeof port.targetPort === 'string' ? 0 : (port.targetPort ?? port.port),
-    name: port.name,
-    targetName: typeof port.targetPort === 'string' ? port.targetPort : '',
-  }));
+  const { ports } = service.spec;
+  const known = new Map(ports.map(port => [port.port, port]));
+  return ports.map(port => {
+    const { name, targetPort } = known.get(port.port) ?? port;
+    return {
+      servicePort: port.port,
+      targetPort: typeof port.targetPort === 'string' ? 0 : (port.targetPort ?? port.port),
+      name,
+      targetName: typeof targetPort === 'string' ? targetPort : '',
+    };
+  });
 }
 
 export function portsOfServiceEntry(entry: ServiceEntryObject): BoundPort[] {
-  return entry.spec.ports.map(port => ({
+  const { ports } = entry.spec;
+  const known = new Map(ports.map(port => [port.number, port]));
+  return ports.map(port => ({
     servicePort: port.number,
     targetPort: port.targetPort === 0 ? port.number : port.targetPort,
-    name: port.name,
+    name: (known.get(port.number) ?? port).name,
     targetName: '',
   }));
 }
@@ -84,23 +94,25 @@ const BY_STANDARD_NAME: ReadonlyMap<string, AppProtocol> = new Map([
 ]);
 /** Protocols where the server speaks first: sniffing for HTTP would hang. */
 const SERVER_FIRST: ReadonlySet<number> = new Set([25, 53, 3306, 27017]);
+/** Names that upstream knows and the resources cannot express: no guess by number is made for them. */
+const INEXPRESSIBLE: ReadonlySet<string> = new Set(['udp', 'http_proxy', 'mongo', 'redis', 'mysql']);
 
-/** Upstream's protocol selection: `appProtocol`, else the name up to its first dash. */
+/** Upstream's protocol selection: `appProtocol`, else the name up to its first dash, else well-known numbers. */
 export function appProtocolOfService(port: ServicePort): AppProtocol {
   if (port.protocol === 'UDP') return AppProtocol.UNKNOWN;
   const text = port.appProtocol === '' ? port.name : port.appProtocol;
-  if (text === '') return SERVER_FIRST.has(port.port) ? AppProtocol.TCP : AppProtocol.UNKNOWN;
-  return BY_STANDARD_NAME.get(text) ?? protocolNamed(text);
+  const standard = port.appProtocol === '' ? undefined : BY_STANDARD_NAME.get(text);
+  if (standard !== undefined) return standard;
+  const name = text.toLowerCase();
+  if (name.startsWith('grpc-web')) return AppProtocol.UNKNOWN;
+  const prefix = name.split('-', 1)[0] ?? '';
+  const named = BY_NAME.get(prefix);
+  if (named !== undefined) return named;
+  const isServerFirst = SERVER_FIRST.has(port.port) && !INEXPRESSIBLE.has(prefix);
+  return isServerFirst ? AppProtocol.TCP : AppProtocol.UNKNOWN;
 }
 
 /** ServiceEntry ports say their protocol; `GRPC-WEB` and the like are no protocol of ours. */
 export function appProtocolOfEntry(protocol: string): AppProtocol {
   return BY_NAME.get(protocol.toLowerCase()) ?? AppProtocol.UNKNOWN;
-}
-
-function protocolNamed(text: string): AppProtocol {
-  const name = text.toLowerCase();
-  if (name.startsWith('grpc-web')) return AppProtocol.UNKNOWN;
-  const dash = name.indexOf('-');
-  return BY_NAME.get(dash < 0 ? name : name.slice(0, dash)) ?? AppProtocol.UNKNOWN;
 }

@@ -1,11 +1,11 @@
 // Who is related to whom: the indexes that translations look things up in, and that tell who must be translated again.
 // They hold references between entries and nothing derived, so replacing an object keeps them right by itself.
 import { isDeepStrictEqual } from 'node:util';
-import type { KubeObject, Labels, ServiceEntryObject } from '../objects/types.ts';
+import type { EndpointSliceObject, KubeObject, Labels, ServiceEntryObject } from '../objects/types.ts';
 import type { MeshSettings } from '../settings.ts';
 import { AddressPool } from './address-pool.ts';
 import { namedCanary, namedWaypoint } from './attachment.ts';
-import { serviceNameOf } from './endpoint-slice.ts';
+import { podsNamedBy, serviceNameOf } from './endpoint-slice.ts';
 import { GroupMap } from './group-map.ts';
 import { type HostClaim, HostTable } from './host-table.ts';
 import type { AnyEntry, Entry } from './object-store.ts';
@@ -22,8 +22,8 @@ export class Relations {
   readonly podsOfNode = new GroupMap<Entry<'Pod'>>();
   /** By `namespace/service`. */
   readonly slicesOfService = new GroupMap<Entry<'EndpointSlice'>>();
-  /** By namespace: the Services without selector. */
-  readonly unselecting = new GroupMap<Entry<'Service'>>();
+  /** By namespace and name of a pod: the slices that name it. */
+  readonly #slicesOfPod = new Map<string, GroupMap<Entry<'EndpointSlice'>>>();
   /** By `namespace/gateway`: who names it as a waypoint or is an instance of it, by labels of its own. */
   readonly usersOfGateway = new GroupMap<AnyEntry>();
   /** By `namespace/gateway`: namespaces whose label names it. */
@@ -41,6 +41,11 @@ export class Relations {
     return this.#selecting.get(namespace)?.matching(labels) ?? [];
   }
 
+  /** Slices of Services that name a pod so, whichever pod of that name they mean. */
+  slicesNaming(namespace: string, pod: string): Iterable<Entry<'EndpointSlice'>> {
+    return this.#slicesOfPod.get(namespace)?.get(pod) ?? [];
+  }
+
   /** Tells that the entry's object was `before` and is `after`; undefined: it was, or is, not there. */
   replace(entry: AnyEntry, before: KubeObject | undefined, after: KubeObject | undefined): void {
     if (before !== undefined) this.#forEach(entry, before, 'remove');
@@ -50,7 +55,7 @@ export class Relations {
   }
 
   #forEach(entry: AnyEntry, object: KubeObject, verb: 'add' | 'remove'): void {
-    const { namespace, name, labels } = object.metadata;
+    const { name, labels } = object.metadata;
     for (const gateway of gatewaysNamedBy(object)) this.usersOfGateway[verb](gateway, entry);
     switch (entry.object.kind) {
       case 'Namespace':
@@ -60,11 +65,7 @@ export class Relations {
         if (object.kind === 'Pod') this.podsOfNode[verb](object.spec.nodeName, entry as Entry<'Pod'>);
         break;
       case 'EndpointSlice':
-        if (object.kind === 'EndpointSlice') {
-          const service = serviceNameOf(object);
-          if (service !== undefined)
-            this.slicesOfService[verb](`${namespace}/${service}`, entry as Entry<'EndpointSlice'>);
-        }
+        if (object.kind === 'EndpointSlice') this.#slice(entry as Entry<'EndpointSlice'>, object, verb);
         break;
       case 'Gateway':
         if (object.kind === 'Gateway')
@@ -78,13 +79,22 @@ export class Relations {
     }
   }
 
+  #slice(entry: Entry<'EndpointSlice'>, object: EndpointSliceObject, verb: 'add' | 'remove'): void {
+    const service = serviceNameOf(object);
+    if (service === undefined) return;
+    this.slicesOfService[verb](`${object.metadata.namespace}/${service}`, entry);
+    for (const { namespace, name } of podsNamedBy(object)) {
+      let slices = this.#slicesOfPod.get(namespace);
+      if (slices === undefined) this.#slicesOfPod.set(namespace, (slices = new GroupMap()));
+      slices[verb](name, entry);
+      if (slices.isEmpty) this.#slicesOfPod.delete(namespace);
+    }
+  }
+
   #select(entry: ServiceLike, object: KubeObject, verb: 'add' | 'remove'): void {
     const { namespace } = object.metadata;
     const selector = selectorOf(object);
-    if (selector === undefined) {
-      if (entry.object.kind === 'Service') this.unselecting[verb](namespace, entry as Entry<'Service'>);
-      return;
-    }
+    if (selector === undefined) return;
     let index = this.#selecting.get(namespace);
     if (index === undefined) this.#selecting.set(namespace, (index = new SelectorIndex()));
     index[verb](entry, selector);

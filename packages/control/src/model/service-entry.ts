@@ -3,7 +3,7 @@ import { Visibility } from '@ambit/wire/resources';
 import { type Ip, parseIp } from '@ambit/mesh';
 import type { Diagnostic } from '../diagnostic.ts';
 import { refOf, type ServiceEntryObject, type WorkloadEntrySpec } from '../objects/types.ts';
-import { attachmentOf, ingressUsesWaypoint } from './attachment.ts';
+import { ingressUsesWaypoint, serviceAttachment } from './attachment.ts';
 import { serviceResource, type Translation } from './draft.ts';
 import { loadBalancingOfServiceEntry } from './load-balancing.ts';
 import { addressOf, addressOfCidr, type NetworkAddressParts } from './network-address.ts';
@@ -12,7 +12,8 @@ import type { XdsResource } from './resource.ts';
 import { wireAddresses, wireWaypoints } from './service.ts';
 import type { BoundService, Surroundings } from './surroundings.ts';
 import { LABEL } from './well-known.ts';
-import { handWrittenWorkload, placeBehindWaypoint } from './workload-entry.ts';
+import { handWrittenWorkload } from './workload-entry.ts';
+import { placeBehindWaypoint } from './workload-parts.ts';
 
 const DNS_RESOLUTIONS: ReadonlySet<string> = new Set(['DNS', 'DNS_ROUND_ROBIN', 'DYNAMIC_DNS']);
 
@@ -42,7 +43,7 @@ function mayAllocate({ metadata, spec }: ServiceEntryObject, host: string): bool
 
 function statusAddresses({ status }: ServiceEntryObject, host: string): readonly Ip[] {
   return status.addresses
-    .filter(address => address.host === host || address.host === '')
+    .filter(address => address.host === host)
     .map(({ value }) => parseIp(value))
     .filter(ip => ip !== undefined);
 }
@@ -66,7 +67,7 @@ function serviceResources(
 ): Translation {
   const { metadata, spec } = entry;
   const { namespace, name, labels, annotations } = metadata;
-  const attachment = attachmentOf({ ref: refOf(entry), labels, annotations, traffic: 'service' }, around);
+  const attachment = serviceAttachment({ ref: refOf(entry), labels, annotations, traffic: 'service' }, around);
   const owner = around.namespace(namespace)?.metadata;
   const own = spec.addresses.map(text => addressOfCidr(around.network, text)).filter(address => address !== undefined);
   const resources = bound.map(({ key }): XdsResource => {
@@ -125,7 +126,7 @@ function endpointResources(
     }
     const place = isImplicit
       ? { waypoint: undefined, tunnel: undefined, diagnostics: [] }
-      : placeBehindWaypoint(entry, endpoint.labels, around);
+      : placeBehindWaypoint(refOf(entry), endpoint.labels, around);
     diagnostics.push(...place.diagnostics);
     const { name, namespace, labels, annotations } = metadata;
     const from = { uid, name, namespace, workloadName: name, labels, annotations, spec: endpoint, services };

@@ -3,16 +3,12 @@ import { parseIp } from '@ambit/mesh';
 import { IPFamilies } from '@ambit/wire/resources';
 import type { Diagnostic } from '../diagnostic.ts';
 import { refOf, type ServiceObject } from '../objects/types.ts';
-import { type Attachment, attachmentOf, ingressUsesWaypoint } from './attachment.ts';
+import { type Attachment, ingressUsesWaypoint, serviceAttachment } from './attachment.ts';
 import { NO_TRANSLATION, type ServiceInit, serviceResource, type Translation } from './draft.ts';
 import { loadBalancingOfService } from './load-balancing.ts';
 import { addressOf, type NetworkAddressParts } from './network-address.ts';
 import { appProtocolOfService } from './ports.ts';
 import type { Surroundings } from './surroundings.ts';
-import { LABEL } from './well-known.ts';
-
-/** Services of gateways that the control plane itself runs: a waypoint before a waypoint would loop. */
-const UNWAYPOINTED: ReadonlySet<string> = new Set(['istio.io-mesh-controller', 'istio.io-eastwest-controller']);
 
 export function hostnameOf(namespace: string, name: string, clusterDomain: string): string {
   return `${name}.${namespace}.svc.${clusterDomain}`;
@@ -34,9 +30,7 @@ export function translateService(service: ServiceObject, around: Surroundings): 
     .map(parseIp)
     .filter(ip => ip !== undefined)
     .map(ip => addressOf(around.network, ip));
-  const attachment: Attachment = UNWAYPOINTED.has(labels[LABEL.gatewayManaged] ?? '')
-    ? { waypoint: undefined, canary: undefined, diagnostics: [] }
-    : attachmentOf({ ref: refOf(service), labels, annotations, traffic: 'service' }, around);
+  const attachment = serviceAttachment({ ref: refOf(service), labels, annotations, traffic: 'service' }, around);
   const owner = around.namespace(namespace)?.metadata;
   const value = {
     name,

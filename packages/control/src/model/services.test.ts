@@ -37,6 +37,12 @@ describe('the protocol of a service port', () => {
     ['https-x', '', 'TCP', 80, AppProtocol.TLS],
     ['tcp-pg', '', 'TCP', 80, AppProtocol.TCP],
     ['mysql', '', 'TCP', 3306, AppProtocol.UNKNOWN],
+    ['redis-x', '', 'TCP', 25, AppProtocol.UNKNOWN],
+    ['dns-tcp', '', 'TCP', 53, AppProtocol.TCP],
+    ['db', '', 'TCP', 27017, AppProtocol.TCP],
+    ['x', 'y', 'TCP', 25, AppProtocol.TCP],
+    ['dns', '', 'UDP', 53, AppProtocol.UNKNOWN],
+    ['kubernetes.io/h2c', '', 'TCP', 80, AppProtocol.UNKNOWN],
     ['httpx', '', 'TCP', 80, AppProtocol.UNKNOWN],
     ['', '', 'TCP', 3306, AppProtocol.TCP],
     ['', '', 'TCP', 80, AppProtocol.UNKNOWN],
@@ -140,6 +146,13 @@ describe('load balancing', () => {
       undefined,
     ],
     [
+      'an empty annotation before the namespace',
+      {},
+      { [DISTRIBUTION]: '' },
+      { [DISTRIBUTION]: 'PreferClose' },
+      [zone, Mode.FAILOVER, Health.ONLY_HEALTHY],
+    ],
+    [
       'unready addresses alone',
       { publishNotReadyAddresses: true },
       {},
@@ -212,6 +225,7 @@ describe('addresses of a ServiceEntry', () => {
     const addresses = [
       { value: '240.240.0.7', host: 'h.example' },
       { value: '240.240.0.8', host: 'other.example' },
+      { value: '240.240.0.9', host: '' },
     ];
     const model = make.modelOf([make.serviceEntry('e', ['h.example'], { status: { addresses } })]);
     assert.deepEqual(model.address(HOST)?.aliases, ['/240.240.0.7']);

@@ -2,11 +2,13 @@
 // of who depends on what are all here and in mesh-model.ts; the property test holds them against translating everything.
 import { isDeepStrictEqual } from 'node:util';
 import type { KubeObject, Labels } from '../objects/types.ts';
+import { podsNamedBy } from './endpoint-slice.ts';
 import { localityOfNode, sameLocality } from './locality.ts';
-import { type Lookup, podTarget } from './lookup.ts';
+import type { Lookup } from './lookup.ts';
 import type { AnyEntry, ObjectStore } from './object-store.ts';
 import { bindsAlike, type Relations, selectorOf } from './relations.ts';
 import { matches } from './selector-index.ts';
+import { LABEL } from './well-known.ts';
 import { entryLabels } from './workload-entry.ts';
 
 /** Workloads that a selector finds. */
@@ -45,7 +47,7 @@ export class Stale {
         this.#service(before, after);
         break;
       case 'EndpointSlice':
-        for (const slice of [before, after]) this.#podsOfSlice(slice, true);
+        for (const slice of [before, after]) this.#podsOfSlice(slice);
         break;
       default:
     }
@@ -86,7 +88,7 @@ export class Stale {
     if (object.kind !== 'Service') return;
     for (const slice of this.#relations.slicesOfService.get(`${namespace}/${name}`)) {
       this.mark(slice);
-      if (selector === undefined) this.#podsOfSlice(slice.object, false);
+      this.#podsOfSlice(slice.object);
     }
   }
 
@@ -150,15 +152,18 @@ export class Stale {
     for (const object of [before, after]) if (object !== undefined) this.endpointsOf(object);
   }
 
-  /** Pods named by a slice; they care only if its Service selects none by itself. */
-  #podsOfSlice(slice: KubeObject | undefined, onlyIfUnselecting: boolean): void {
+  /** Pods named by a slice. Those that its Service selects by itself do not care what the slice says. */
+  #podsOfSlice(slice: KubeObject | undefined): void {
     if (slice?.kind !== 'EndpointSlice') return;
     const { namespace, labels } = slice.metadata;
-    const service = this.#lookup.service(namespace, labels['kubernetes.io/service-name'] ?? '');
-    if (onlyIfUnselecting && (service === undefined || selectorOf(service) !== undefined)) return;
-    for (const target of this.#lookup.podsNamedBy(slice)) {
-      const pod = this.#store.get('Pod', namespace, target.slice(0, target.indexOf('\0')));
-      if (pod !== undefined && podTarget(pod.object) === target) this.mark(pod);
+    const service = this.#lookup.service(namespace, labels[LABEL.serviceName] ?? '');
+    const selector = service && selectorOf(service);
+    for (const target of podsNamedBy(slice)) {
+      const pod = this.#store.get('Pod', target.namespace, target.name);
+      if (pod === undefined || pod.object.metadata.uid !== target.uid) continue;
+      const isSelected =
+        selector !== undefined && target.namespace === namespace && matches(selector, pod.object.metadata.labels);
+      if (!isSelected) this.mark(pod);
     }
   }
 

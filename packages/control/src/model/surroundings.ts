@@ -37,8 +37,8 @@ export interface Surroundings {
   networkGateway(network: string): GatewayAddressParts | undefined;
   /** Services of a namespace whose selector matches; the order says nothing. */
   servicesSelecting(namespace: string, labels: Labels): readonly BoundService[];
-  /** Services without selector whose endpoint slices name the pod. */
-  servicesNaming(pod: PodObject): readonly BoundService[];
+  /** Services, of any namespace, whose endpoint slices name the pod and that are not among those whose selector found it. */
+  servicesNaming(pod: PodObject, selecting: readonly BoundService[]): readonly BoundService[];
   /** The hosts in force of one ServiceEntry, in its own order. */
   servicesOfEntry(namespace: string, name: string): readonly BoundService[];
   standing(kind: 'Service' | 'ServiceEntry', namespace: string, name: string, hostname: string): HostStanding;

@@ -67,7 +67,7 @@ function addressOf({ metadata, status }: GatewayObject, network: string): Gatewa
   return undefined;
 }
 
-/** Reads `NONE`, `PROXY`, or either with `/port`; undefined when there is none, or one nobody understands. */
+/** Reads `NONE`, `PROXY`, or either with `/port` (unreadable: 0); undefined when there is none, or none that is known. */
 export function inboundBinding(
   gateway: GatewayObject,
   gatewayClass: GatewayClassObject | undefined,
@@ -75,11 +75,11 @@ export function inboundBinding(
   const text =
     gateway.metadata.annotations[ANNOTATION.inboundBinding] ??
     gatewayClass?.metadata.annotations[ANNOTATION.inboundBinding];
-  const parts = /^(NONE|PROXY)(?:\/(\d{1,5}))?$/.exec(text ?? '');
+  const parts = /^(NONE|PROXY)(?:\/([^/]*))?$/.exec(text ?? '');
   if (parts === null) return undefined;
-  const port = Number(parts[2] ?? 0);
+  const port = /^\d{1,10}$/.test(parts[2] ?? '') ? Number(parts[2]) : 0;
   const protocol = parts[1] === 'PROXY' ? ApplicationTunnel_Protocol.PROXY : ApplicationTunnel_Protocol.NONE;
-  return port > 65_535 ? undefined : { protocol, port };
+  return { protocol, port: port > 0xffff_ffff ? 0 : port };
 }
 
 function allowedRoutes(gateway: GatewayObject, binding: InboundBinding | undefined): GatewayListener['allowedRoutes'] {
@@ -93,10 +93,14 @@ function allowedRoutes(gateway: GatewayObject, binding: InboundBinding | undefin
   return (bound ?? tunnel)?.allowedRoutes ?? SAME_NAMESPACE;
 }
 
-/** Whether objects of a namespace may use the waypoint. A selector that cannot be read allows nobody. */
+/**
+ * Whether objects of a namespace may use the waypoint. A selector that cannot be read allows nobody. The label with the
+ * namespace's name, which the API server sets, counts for namespaces in files too.
+ */
 export function allowsNamespace(waypoint: Waypoint, namespace: string, object: NamespaceObject | undefined): boolean {
   const { from, selector } = waypoint.allowedRoutes;
   if (from === 'All') return true;
   if (from !== 'Selector') return waypoint.namespace === namespace;
-  return selector !== undefined && object !== undefined && matches(selector, object.metadata.labels);
+  if (selector === undefined || object === undefined) return false;
+  return matches(selector, { [LABEL.namespaceName]: namespace, ...object.metadata.labels });
 }

@@ -59,6 +59,17 @@ describe('the waypoint of a service', () => {
     });
   }
 
+  it('is none for a ServiceEntry of a gateway either', () => {
+    const entry = (labels: Labels) =>
+      make.serviceEntry('e', ['h.example'], { metadata: { labels: { [USE]: 'w', ...labels } } });
+    const hasWaypoint = (labels: Labels): boolean =>
+      make.serviceIn(make.modelOf([W, entry(labels)]), 'a/h.example').waypoint !== undefined;
+    assert.deepEqual(
+      [hasWaypoint({}), hasWaypoint({ 'gateway.istio.io/managed': 'istio.io-mesh-controller' })],
+      [true, false],
+    );
+  });
+
   it('is reached by host name if it has one, on port 15008', () => {
     const addresses = [
       { type: 'IPAddress', value: '10.96.1.1' },
@@ -125,6 +136,7 @@ describe('the waypoint of another namespace', () => {
     ['the same namespace only', inB([make.tunnelListener()]), undefined],
     ['all', inB([make.tunnelListener(all)]), 3],
     ['a selector that matches', inB([make.tunnelListener(team({ team: 't' }))]), 3],
+    ['a selector for its name', inB([make.tunnelListener(team({ 'kubernetes.io/metadata.name': 'a' }))]), 3],
     ['a selector that does not', inB([make.tunnelListener(team({ team: 'u' }))]), undefined],
     ['a selector that cannot be read', inB([make.tunnelListener(team(undefined))]), undefined],
     ['all on another listener', inB([plain]), undefined],
@@ -189,6 +201,7 @@ describe('a canary', () => {
       [],
       ['waypoint.canary_attachment_denied'],
     ],
+    ['called none', { [USE]: 'w', [CANARY]: 'none' }, { [WEIGHT]: '1' }, [], []],
     ['without a waypoint of its own', { [CANARY]: 'v' }, { [WEIGHT]: '1' }, [], []],
   ];
   const U = make.gateway('u', { ...at(4), metadata: { labels: { [FOR]: 'workload' } } });
@@ -210,6 +223,16 @@ describe('a canary', () => {
     const weightsOf = (labels: Labels): number =>
       make.serviceIn(make.modelOf([W, V, ofNamespace, labelled(labels)]), KEY).weightedWaypoints.length;
     assert.deepEqual([weightsOf({}), weightsOf({ [USE]: 'w' })], [2, 0]);
+  });
+
+  it('may be an own one beside an inherited waypoint, with its weight or that of the namespace', () => {
+    const ofNamespace = make.namespace('a', { [USE]: 'w', [CANARY]: 'x' }, { [WEIGHT]: '5' });
+    const weightsOf = (annotations: Labels): readonly number[] =>
+      make
+        .serviceIn(make.modelOf([W, V, ofNamespace, labelled({ [CANARY]: 'v' }, annotations)]), KEY)
+        .weightedWaypoints.map(({ weight }) => weight);
+    assert.deepEqual(weightsOf({}), [95, 5]);
+    assert.deepEqual(weightsOf({ [WEIGHT]: '20' }), [80, 20]);
   });
 });
 
@@ -257,6 +280,15 @@ describe('the policy that lets a waypoint through', () => {
       groups: [{ rules: [{ matches: [{ principals: [{ exact: 'cluster.local/ns/a/sa/wsa' }] }] }] }],
     });
     assert.deepEqual(make.podIn(model, 'x').authorizationPolicies, [policy]);
+  });
+
+  it('stands last for the own waypoint of a workload, after those of its services', () => {
+    const all = { labels: { [FOR]: 'all' } };
+    const own = [make.gateway('a', { ...at(5), metadata: all }), make.gateway('w', { ...at(1), metadata: all })];
+    const instances = [instance, make.pod('j', { 'gateway.networking.k8s.io/gateway-name': 'a' })];
+    const objects = [...own, ...instances, service, make.pod('x', { app: 'q', [USE]: 'a' })];
+    const model = make.modelOf(objects, { autoAllowWaypoints: true });
+    assert.deepEqual(make.podIn(model, 'x').authorizationPolicies, [policy, 'a/istio_allow_waypoint_a_a']);
   });
 
   it('comes and goes with the first and last instance and with the label of the service', () => {

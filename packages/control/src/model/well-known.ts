@@ -6,6 +6,7 @@ export const LABEL = {
   zone: 'topology.kubernetes.io/zone',
   subzone: 'topology.istio.io/subzone',
   serviceName: 'kubernetes.io/service-name',
+  namespaceName: 'kubernetes.io/metadata.name',
   revision: 'istio.io/rev',
   tunnel: 'networking.istio.io/tunnel',
   autoAllocate: 'networking.istio.io/enable-autoallocate-ip',

@@ -2,7 +2,6 @@
 import { WorkloadStatus, WorkloadType } from '@ambit/wire/resources';
 import { parseIp } from '@ambit/mesh';
 import { type Labels, refOf, type WorkloadEntryObject, type WorkloadEntrySpec } from '../objects/types.ts';
-import { attachmentOf } from './attachment.ts';
 import { type Translation, type WorkloadInit, workloadResource } from './draft.ts';
 import { localityOfText } from './locality.ts';
 import { canonicalName, canonicalRevision } from './names.ts';
@@ -11,7 +10,7 @@ import { portsOnEntry } from './ports.ts';
 import type { BoundService, Surroundings } from './surroundings.ts';
 import type { Waypoint } from './waypoint.ts';
 import { ANNOTATION, LABEL } from './well-known.ts';
-import { policiesOf, serviceMap, tunnelOf, wireTrustDomain } from './workload-parts.ts';
+import { placeBehindWaypoint, policiesOf, serviceMap, tunnelOf, wireTrustDomain } from './workload-parts.ts';
 
 export interface HandWritten {
   readonly uid: string;
@@ -27,15 +26,15 @@ export interface HandWritten {
   readonly tunnel: WorkloadInit['applicationTunnel'];
 }
 
-/** Labels of the object and of its body count alike; the body's win. */
+/** Labels of the object and of its body count alike; the object's own win. */
 export function entryLabels({ metadata, spec }: WorkloadEntryObject): Labels {
-  return Object.keys(spec.labels).length === 0 ? metadata.labels : { ...metadata.labels, ...spec.labels };
+  return Object.keys(spec.labels).length === 0 ? metadata.labels : { ...spec.labels, ...metadata.labels };
 }
 
 export function translateWorkloadEntry(entry: WorkloadEntryObject, around: Surroundings): Translation {
   const { namespace, name, annotations } = entry.metadata;
   const labels = entryLabels(entry);
-  const place = placeBehindWaypoint(entry, labels, around);
+  const place = placeBehindWaypoint(refOf(entry), labels, around);
   const resource = handWrittenWorkload(
     {
       uid: `${around.settings.clusterId}/networking.istio.io/WorkloadEntry/${namespace}/${name}`,
@@ -52,22 +51,6 @@ export function translateWorkloadEntry(entry: WorkloadEntryObject, around: Surro
     around,
   );
   return { resources: [resource], diagnostics: place.diagnostics };
-}
-
-/** The waypoint of something with labels, or the tunnel it wants as a gateway's instance. */
-export function placeBehindWaypoint(
-  object: WorkloadEntryObject | Parameters<typeof refOf>[0],
-  labels: Labels,
-  around: Surroundings,
-): Pick<HandWritten, 'waypoint' | 'tunnel'> & Pick<Translation, 'diagnostics'> {
-  const gateway = labels[LABEL.gatewayName] ?? '';
-  if (gateway !== '') {
-    const tunnel = around.applicationTunnel(object.metadata.namespace, gateway);
-    return { waypoint: undefined, tunnel, diagnostics: [] };
-  }
-  const user = { ref: refOf(object), labels, annotations: {}, traffic: 'workload' } as const;
-  const { waypoint, diagnostics } = attachmentOf(user, around);
-  return { waypoint, tunnel: undefined, diagnostics };
 }
 
 export function handWrittenWorkload(from: HandWritten, around: Surroundings): Translation['resources'][number] {

@@ -1,6 +1,8 @@
 // What all workloads share, whatever object they come from: network, trust domain, tunnel, services, waypoint policies.
 import { TunnelProtocol } from '@ambit/wire/resources';
-import type { Labels } from '../objects/types.ts';
+import type { Diagnostic } from '../diagnostic.ts';
+import type { Labels, ObjectRef } from '../objects/types.ts';
+import { attachmentOf } from './attachment.ts';
 import type { WorkloadInit } from './draft.ts';
 import type { PortPair } from './ports.ts';
 import type { BoundService, Surroundings } from './surroundings.ts';
@@ -35,7 +37,28 @@ export function serviceMap(
 
 const NO_KEYS: readonly string[] = [];
 
-/** Policies of a workload, then those that let its waypoints through (its services' and its own). */
+/**
+ * The waypoint of a workload with these labels; or, if it is an instance of a gateway, no waypoint and the tunnel which
+ * that gateway wants. A gateway that is not there, or has no address yet, has no instances.
+ */
+export function placeBehindWaypoint(
+  ref: ObjectRef,
+  labels: Labels,
+  around: Surroundings,
+): {
+  readonly waypoint: Waypoint | undefined;
+  readonly tunnel: WorkloadInit['applicationTunnel'];
+  readonly diagnostics: readonly Diagnostic[];
+} {
+  const gateway = labels[LABEL.gatewayName] ?? '';
+  if (gateway !== '' && around.waypoint(ref.namespace, gateway) !== undefined) {
+    return { waypoint: undefined, tunnel: around.applicationTunnel(ref.namespace, gateway), diagnostics: [] };
+  }
+  const { waypoint, diagnostics } = attachmentOf({ ref, labels, annotations: {}, traffic: 'workload' }, around);
+  return { waypoint, tunnel: undefined, diagnostics };
+}
+
+/** Policies of a workload, then those that let its waypoints through (its services' and last its own). */
 export function policiesOf(
   namespace: string,
   labels: Labels,
@@ -45,8 +68,8 @@ export function policiesOf(
 ): string[] {
   const policies = [...around.policies(namespace, labels)];
   if (!around.settings.autoAllowWaypoints) return policies;
-  const allow = new Set(services.map(({ waypointPolicy }) => waypointPolicy));
-  if (waypoint !== undefined) allow.add(allowPolicyKey(waypoint));
-  allow.delete('');
-  return [...policies, ...[...allow].sort()];
+  const own = waypoint === undefined ? '' : allowPolicyKey(waypoint);
+  const others = new Set(services.map(({ waypointPolicy }) => waypointPolicy));
+  others.delete(own);
+  return [...policies, ...[...others].sort(), own].filter(key => key !== '');
 }

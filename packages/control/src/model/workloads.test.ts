@@ -209,26 +209,56 @@ describe('the services of a pod', () => {
     });
   }
 
-  it('do not follow from an address in a slice, nor from a slice of a service with a selector', () => {
+  it('do not follow from an address in a slice, nor from a slice that says no namespace of the pod', () => {
     const model = make.modelOf([
       make.service('s'),
-      make.slice('e', 's', [make.addressEndpoint('10.0.0.1')]),
-      make.service('t', { app: 'other' }),
-      make.slice('f', 't', [make.podEndpoint('x')]),
+      make.slice('e', 's', [make.addressEndpoint('10.0.0.1'), make.podEndpoint('x', '', '')]),
       make.pod('x'),
     ]);
     assert.deepEqual(make.podIn(model, 'x').services, {});
   });
 
-  it('follow when a slice changes, when the selector goes, and when the host name is lost to another', () => {
+  it('follow from a slice whose service selects others, or is of another namespace', () => {
+    const model = make.modelOf([
+      make.service('s', { app: 'other' }),
+      make.slice('e', 's', [make.podEndpoint('x')]),
+      make.service('s', { app: 'q' }, { in: 'b' }),
+      make.slice('e', 's', [make.podEndpoint('x')], { in: 'b' }),
+      make.pod('x', { app: 'q' }),
+    ]);
+    assert.deepEqual(Object.keys(make.podIn(model, 'x').services), [HTTP, 'b/s.b.svc.cluster.local']);
+    model.apply([make.put(make.slice('e', 's', [], { in: 'b' }))]);
+    assert.deepEqual(Object.keys(make.podIn(model, 'x').services), [HTTP]);
+  });
+
+  it('are known by port number: of two ports with one number the last gives both its names', () => {
+    const port = { port: 53, appProtocol: '' };
+    const udp = { ...port, name: 'dns', targetPort: 5353, protocol: 'UDP' };
+    const tcp = { ...port, name: 'dns-tcp', targetPort: 'web', protocol: 'TCP' };
+    const portsOf = (ports: readonly (typeof udp | typeof tcp)[]): readonly string[] => {
+      const objects = [
+        make.service('s', { app: 'q' }, { spec: { ports } }),
+        make.pod('x', { app: 'q' }, { spec: { ports: WEB } }),
+      ];
+      return make.portsFor(make.podIn(make.modelOf(objects), 'x'), HTTP);
+    };
+    assert.deepEqual(portsOf([udp, tcp]), ['53:8443', '53:8443']);
+    assert.deepEqual(portsOf([tcp, udp]), ['53:0', '53:5353']);
+  });
+
+  it('follow when a slice or its service comes and goes, and when the host name is lost to another', () => {
     const model = make.modelOf([make.service('s'), make.slice('e', 's', []), make.pod('x', { app: 'q' })]);
     const bound = (): string[] => Object.keys(make.podIn(model, 'x').services);
     assert.deepEqual(bound(), []);
     model.apply([make.put(make.slice('e', 's', [make.podEndpoint('x')]))]);
     assert.deepEqual(bound(), [HTTP]);
-    model.apply([make.put(make.service('s', { app: 'none' }))]);
+    model.apply([make.gone(make.service('s'))]);
     assert.deepEqual(bound(), []);
-    model.apply([make.put(make.service('s'))]);
+    model.apply([make.put(make.service('s', { app: 'none' }))]);
+    assert.deepEqual(bound(), [HTTP]);
+    model.apply([make.gone(make.slice('e', 's', []))]);
+    assert.deepEqual(bound(), []);
+    model.apply([make.put(make.slice('e', 's', [make.podEndpoint('x')]))]);
     assert.deepEqual(bound(), [HTTP]);
     const entry = (name: string, creationTime: number) =>
       make.serviceEntry(name, ['h.example'], {
@@ -263,7 +293,20 @@ describe('an instance of a gateway', () => {
     assert.deepEqual(tunnelFor('PROXY/15088'), [ApplicationTunnel_Protocol.PROXY, 15088]);
     assert.deepEqual(tunnelFor('PROXY'), [ApplicationTunnel_Protocol.PROXY, 0]);
     assert.deepEqual(tunnelFor('NONE/80'), [ApplicationTunnel_Protocol.NONE, 80]);
+    assert.deepEqual(tunnelFor('PROXY/x'), [ApplicationTunnel_Protocol.PROXY, 0]);
     assert.equal(tunnelFor('OTHER/80'), undefined);
+    assert.equal(tunnelFor('PROXY/80/90'), undefined);
+  });
+
+  it('that is not there, or has no address yet, is a pod like others', () => {
+    const all = make.gateway('w', { metadata: { labels: { 'istio.io/waypoint-for': 'all' } } });
+    const model = make.modelOf([all, make.pod('x', labels)]);
+    const hasWaypoint = (): boolean => make.podIn(model, 'x').waypoint !== undefined;
+    assert.equal(hasWaypoint(), true);
+    model.apply([make.put(make.gateway('g'))]);
+    assert.equal(hasWaypoint(), false);
+    model.apply([make.put(make.gateway('g', { addresses: [] }))]);
+    assert.equal(hasWaypoint(), true);
   });
 
   it('takes the binding of the class when the gateway has none', () => {

@@ -15,8 +15,8 @@ export function selectsWorkload(selector: WorkloadSelector, labels: Labels): boo
   return true;
 }
 
-/** Whether the object is for this control plane: objects without the label are for every revision. */
+/** Whether the object is for this control plane: without the label it is for every one; one without a name takes all. */
 export function isOurRevision(metadata: Metadata, settings: MeshSettings): boolean {
   const revision = metadata.labels[REVISION_LABEL];
-  return revision === undefined || revision === settings.revision;
+  return revision === undefined || settings.revision === '' || revision === settings.revision;
 }
