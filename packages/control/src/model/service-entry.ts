@@ -120,10 +120,7 @@ function endpointResources(
   const diagnostics: Diagnostic[] = [];
   for (const { endpoint, services, isImplicit, index } of endpointsOf(entry, bound)) {
     const uid = `${around.settings.clusterId}/networking.istio.io/ServiceEntry/${metadata.namespace}/${metadata.name}/${endpoint.address}`;
-    if (resources.has(uid)) {
-      diagnostics.push(duplicate(entry, endpoint.address, index));
-      continue;
-    }
+    if (resources.has(uid)) diagnostics.push(duplicate(entry, endpoint.address, index));
     const place = isImplicit
       ? { waypoint: undefined, tunnel: undefined, diagnostics: [] }
       : placeBehindWaypoint(refOf(entry), endpoint.labels, around);
@@ -194,7 +191,7 @@ function duplicate(entry: ServiceEntryObject, address: string, index: number): D
   return {
     code: 'service_entry.duplicate_endpoint',
     severity: 'warning',
-    message: `endpoint "${address}" is there twice; the first one counts`,
+    message: `endpoint "${address}" is there twice; the last one counts`,
     remedy: 'remove one of the two',
     ref: refOf(entry),
     path: `spec.endpoints[${index}].address`,
