@@ -3,6 +3,7 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, it, test } from 'node:test';
+import fc from 'fast-check';
 import type { Diagnostic } from '../diagnostic.ts';
 import { readObjects } from '../objects/index.ts';
 import { DEFAULT_SETTINGS } from '../settings.ts';
@@ -274,4 +275,40 @@ test('renders what upstream recorded, by name', async () => {
     action: 'DENY',
     groups: [{}],
   });
+});
+
+test('no finding is a crash, whatever is missing or misspelt in an object', async () => {
+  const texts = await Promise.all(
+    [join(GOLDEN, '02-policies/input/all.yaml'), join(SHOP, 'services.yaml')].map(async file => readFile(file, 'utf8')),
+  );
+  const documents = texts.flatMap(text => text.split(/^---$/m)).map(text => text.split('\n'));
+  const mutation = fc.record({
+    document: fc.nat(documents.length - 1),
+    line: fc.nat(60),
+    edit: fc.constantFrom('drop', 'blank value', 'other value', 'twice'),
+  });
+  await fc.assert(
+    fc.asyncProperty(fc.array(mutation, { minLength: 1, maxLength: 8 }), async mutations => {
+      // A part of the mesh is enough, and misses what the rest refers to.
+      const chosen = new Map(mutations.map(({ document }) => [document, [...(documents[document] ?? [])]]));
+      for (const { document, line: at, edit } of mutations) {
+        const lines = chosen.get(document) ?? [];
+        const old = lines[at];
+        if (old === undefined) continue;
+        if (edit === 'drop') lines.splice(at, 1);
+        else if (edit === 'twice') lines.splice(at, 0, old);
+        else lines[at] = old.replace(/: .*/, edit === 'blank value' ? ':' : ': "*/ns/x/../80"');
+      }
+      const { diagnostics } = await lint(
+        ['-'],
+        DEFAULT_SETTINGS,
+        bytes([...chosen.values()].map(lines => lines.join('\n')).join('\n---\n')),
+      );
+      for (const { place, message, remedy } of diagnostics) {
+        assert.ok(place !== undefined && place.line >= 1 && place.column >= 1);
+        assert.ok(message !== '' && remedy !== '');
+      }
+    }),
+    { seed: 20261127, numRuns: 150 },
+  );
 });
