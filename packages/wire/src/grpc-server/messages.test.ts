@@ -97,3 +97,17 @@ test('a message over the limit is refused as soon as its length is known', () =>
   const isRefused = (error: unknown) => error instanceof GrpcError && error.code === 'resource_exhausted';
   assert.throws(() => [...new MessageReader(10).push(Buffer.from([0, 0, 0, 0, 11]))], isRefused);
 });
+
+test('nothing of the pieces that a message came in is kept, so small ones cost no more than their bytes', () => {
+  const reader = new MessageReader(1_000);
+  const body = Buffer.from(Array.from({ length: 700 }, (_, index) => index % 251));
+  const prefix = Buffer.from([0, 0, 0, 700 >> 8, 700 & 0xff]);
+  const whole: Buffer[] = [];
+  for (const byte of Buffer.concat([prefix, body])) {
+    const piece = Buffer.from([byte]);
+    for (const each of reader.push(piece)) whole.push(Buffer.from(each));
+    piece.fill(0xff);
+  }
+  assert.deepEqual(whole, [body]);
+  assert.equal(reader.isMidMessage, false);
+});

@@ -4,6 +4,7 @@
 import { fromBinary, toBinary, create } from '@bufbuild/protobuf';
 import { IstioCertificateRequestSchema, IstioCertificateResponseSchema } from '../gen/citadel_pb.ts';
 import { type DeltaDiscoveryRequest, DeltaDiscoveryRequestSchema } from '../gen/discovery_pb.ts';
+import { checkDeltaRequest } from './request-bounds.ts';
 import { GrpcError } from './status.ts';
 
 export type DeltaRequest = DeltaDiscoveryRequest;
@@ -75,8 +76,9 @@ export function encodeDeltaResponse(response: DeltaResponseInit): readonly Uint8
   return [head.bytes, ...response.entries, tail.bytes];
 }
 
-/** @throws GrpcError invalid_argument */
+/** @throws GrpcError invalid_argument; resource_exhausted when it would take far more memory than it has bytes */
 export function decodeDeltaRequest(bytes: Uint8Array): DeltaRequest {
+  checkDeltaRequest(bytes);
   try {
     return fromBinary(DeltaDiscoveryRequestSchema, bytes, { readUnknownFields: false });
   } catch (cause) {
