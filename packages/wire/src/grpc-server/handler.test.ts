@@ -251,3 +251,59 @@ test('an old connection is asked to go, and gone after the grace', async () => {
   assert.equal(code, 0);
   if (!session.destroyed) await once(session, 'close');
 });
+
+/** Opens a stream with an answer but no request, and never ends it; resolves with how the server ended it. */
+async function silentStream(port: number, headers: Readonly<Record<string, string>>) {
+  const session = connect(`http://127.0.0.1:${port}`);
+  try {
+    const stream = session.request({ ':method': 'POST', ...headers }, { endStream: false });
+    const trailers: Record<string, unknown> = {};
+    stream.on('response', received => void Object.assign(trailers, received));
+    stream.on('trailers', received => void Object.assign(trailers, received));
+    stream.resume();
+    await once(stream, 'close', { signal: AbortSignal.timeout(5_000) });
+    return trailers;
+  } finally {
+    session.destroy();
+  }
+}
+
+test('a certificate call whose request never comes is ended, whatever deadline the peer names', async () => {
+  await using peer = await serve({
+    createCertificate: () => assert.fail('there was no request'),
+    certificateCallMs: 50,
+  });
+  for (const more of [{}, { 'grpc-timeout': '99999999H' }]) {
+    const ended = await silentStream(peer.port, {
+      ':path': CREATE_CERTIFICATE_PATH,
+      'content-type': 'application/grpc',
+      ...more,
+    });
+    assert.equal(ended['grpc-status'], String(status.DEADLINE_EXCEEDED));
+  }
+});
+
+test('a request that is no gRPC and never ends is answered and its stream closed', async () => {
+  await using peer = await serve({});
+  const ended = await silentStream(peer.port, { ':path': '/', 'content-type': 'text/plain' });
+  assert.equal(ended[':status'], 415);
+});
+
+test('a connection without a call is asked to go after a while, one with a call is not', async () => {
+  await using peer = await serve(
+    {
+      deltaResources: async ({ requests }) => {
+        for await (const each of requests) assert.equal(each.typeUrl, 'last');
+      },
+    },
+    { idleMs: 30, graceMs: 10 },
+  );
+  const busy = connect(`http://127.0.0.1:${peer.port}`);
+  const stream = busy.request({ ':method': 'POST', ':path': DELTA_PATH, 'content-type': 'application/grpc' });
+  await once(stream, 'response');
+  const idle = connect(`http://127.0.0.1:${peer.port}`);
+  await once(idle, 'close', { signal: AbortSignal.timeout(5_000) });
+  assert.equal(busy.destroyed, false);
+  stream.close();
+  await once(busy, 'close', { signal: AbortSignal.timeout(5_000) });
+});

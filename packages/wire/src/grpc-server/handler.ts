@@ -3,7 +3,7 @@
 // Written on node:http2 and not over connect-node's adapter, which encodes each message anew for each peer (we share the
 // bytes), keeps headers back until the first message, tells nothing of what a peer has taken, and throws into the
 // server's event loop when a peer leaves out `:authority`.
-import type { Http2ServerRequest, Http2ServerResponse } from 'node:http2';
+import { constants, type Http2ServerRequest, type Http2ServerResponse } from 'node:http2';
 import { Call } from './call.ts';
 import { type CallContext, readCredentials, readTimeoutMs } from './call-context.ts';
 import {
@@ -24,6 +24,8 @@ export const CREATE_CERTIFICATE_PATH = '/istio.v1.auth.IstioCertificateService/C
 const MAX_DELTA_REQUEST_BYTES = 64 * 1024 * 1024;
 const MAX_CERTIFICATE_REQUEST_BYTES = 64 * 1024;
 const CERTIFICATE_STUCK_MS = 10_000;
+/** For a whole certificate call: an API server's word on the caller (10 s) and a slow peer fit into it. */
+const CERTIFICATE_CALL_MS = 30_000;
 
 /** One delta stream, from the server's side. */
 export interface DeltaCall {
@@ -48,6 +50,8 @@ export type CertificateHandler = (
 export interface GrpcServices {
   readonly deltaResources?: DeltaHandler;
   readonly createCertificate?: CertificateHandler;
+  /** Longest that a certificate call may take, whatever the peer's own deadline: it needs no proof to be begun. Default 30 s. */
+  readonly certificateCallMs?: number;
   /** Told what a handler threw that is no GrpcError: a bug of ours. */
   readonly onBug?: (error: unknown, path: string) => void;
 }
@@ -58,25 +62,38 @@ export type GrpcListener = (request: Http2ServerRequest, response: Http2ServerRe
 export function createGrpcHandler(services: GrpcServices): GrpcListener {
   return (request, response) => {
     if (request.method !== 'POST' || !(request.headers['content-type'] ?? '').startsWith('application/grpc')) {
-      response.writeHead(request.method === 'POST' ? 415 : 405).end();
+      refuse(request, response);
       return;
     }
     const path = request.url;
     const timeoutMs = readTimeoutMs(request.headers['grpc-timeout']);
-    const open = (maxRequestBytes: number) => new Call(request, response, { maxRequestBytes, timeoutMs });
-    const { deltaResources, createCertificate } = services;
+    const open = (maxRequestBytes: number, maxMs = Infinity) =>
+      new Call(request, response, { maxRequestBytes, timeoutMs: shorter(timeoutMs, maxMs) });
+    const { deltaResources, createCertificate, certificateCallMs = CERTIFICATE_CALL_MS } = services;
     if (path === DELTA_PATH && deltaResources !== undefined) {
       const context = { credentials: readCredentials(request) };
       void conclude(open(MAX_DELTA_REQUEST_BYTES), path, services, call => serveDelta(call, context, deltaResources));
     } else if (path === CREATE_CERTIFICATE_PATH && createCertificate !== undefined) {
       const context = { credentials: readCredentials(request) };
-      void conclude(open(MAX_CERTIFICATE_REQUEST_BYTES), path, services, call =>
+      void conclude(open(MAX_CERTIFICATE_REQUEST_BYTES, certificateCallMs), path, services, call =>
         serveCertificate(call, context, createCertificate),
       );
     } else {
       open(0).finish(new GrpcError('unimplemented', 'no such method'));
     }
   };
+}
+
+/** Not gRPC. The stream is closed too: a peer that never ends its request would keep it. */
+function refuse(request: Http2ServerRequest, response: Http2ServerResponse): void {
+  const { stream } = response;
+  stream.on('error', () => undefined);
+  response.writeHead(request.method === 'POST' ? 415 : 405);
+  response.end(() => stream.close(constants.NGHTTP2_NO_ERROR));
+}
+
+function shorter(timeoutMs: number | undefined, maxMs: number): number | undefined {
+  return maxMs === Infinity ? timeoutMs : Math.min(timeoutMs ?? Infinity, maxMs);
 }
 
 async function conclude(

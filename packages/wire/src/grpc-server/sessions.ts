@@ -10,6 +10,8 @@ export interface SessionOptions {
   readonly pingTimeoutMs?: number;
   /** Age at which a connection gets a GOAWAY, give or take a tenth. Undefined, the default: never. */
   readonly maxAgeMs?: number | undefined;
+  /** A connection without a call for so long gets a GOAWAY: it proves nobody, and may be one of thousands. Default 5 min. */
+  readonly idleMs?: number;
   /** Time that the streams of such a connection have to end. Default 10 s. */
   readonly graceMs?: number;
   /** 0 <= random() < 1. */
@@ -44,6 +46,7 @@ export function grpcServerOptions(): ServerOptions {
 /** Watches over all connections that `server` accepts from now on. */
 export function keepSessions(server: Http2Server | Http2SecureServer, options: SessionOptions = {}): SessionKeeper {
   const { pingIntervalMs = 30_000, pingTimeoutMs = 10_000, maxAgeMs, graceMs = 10_000, random = Math.random } = options;
+  const { idleMs = 300_000 } = options;
   const sessions = new Set<ServerHttp2Session>();
   const retire = (session: ServerHttp2Session, ms: number) => {
     if (session.destroyed) return;
@@ -61,9 +64,11 @@ export function keepSessions(server: Http2Server | Http2SecureServer, options: S
       maxAgeMs === undefined
         ? undefined
         : setTimeout(() => retire(session, graceMs), maxAgeMs * (0.9 + 0.2 * random())).unref();
+    const stopIdle = whenIdle(session, idleMs, () => retire(session, graceMs));
     session.once('close', () => {
       clearInterval(pings);
       clearTimeout(age);
+      stopIdle();
       sessions.delete(session);
     });
   };
@@ -84,6 +89,21 @@ export function keepSessions(server: Http2Server | Http2SecureServer, options: S
       for (const session of sessions) session.destroy();
     },
   };
+}
+
+/** Calls back once no stream was open for `ms`. Returns how to stop. */
+function whenIdle(session: ServerHttp2Session, ms: number, idle: () => void): () => void {
+  let streams = 0;
+  let timer = setTimeout(idle, ms).unref();
+  session.on('stream', stream => {
+    streams++;
+    clearTimeout(timer);
+    stream.once('close', () => {
+      streams--;
+      if (streams === 0 && !session.destroyed) timer = setTimeout(idle, ms).unref();
+    });
+  });
+  return () => clearTimeout(timer);
 }
 
 function startPings(session: ServerHttp2Session, intervalMs: number, timeoutMs: number): NodeJS.Timeout {
