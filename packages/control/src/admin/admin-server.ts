@@ -3,7 +3,7 @@
 // the authorisation. Bodies and headers are bounded; a page elsewhere cannot reach the port through a browser's DNS.
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { isLoopback, parseIp } from '@ambit/mesh';
+import { parseIp } from '@ambit/mesh';
 import type { AdminRoute } from '../ca/admin-routes.ts';
 import type { Listen } from '../config/values.ts';
 import type { Log } from '../log.ts';
@@ -22,6 +22,8 @@ export interface AdminOptions {
   readonly isReady: () => boolean;
   readonly actions: AdminRoute;
   readonly log: Log;
+  /** Of the port: how long a reader may take nothing. Default 30 s. */
+  readonly idleMs?: number;
 }
 
 export interface AdminServer {
@@ -37,16 +39,33 @@ const SLICE = 256 * 1024;
 export async function serveAdmin(options: AdminOptions): Promise<AdminServer> {
   let server: Server | undefined;
   if (options.listen !== 'off') {
-    server = createServer(ADMIN_LIMITS, (request, response) => void tell(options, request, response, 'port'));
-    await listening(server, { host: options.listen.host, port: options.listen.port });
+    server = createServer(ADMIN_LIMITS, (request, response) => {
+      void guarded(options, response, async () => tell(options, request, response, 'port'));
+    });
+    await listening(server, { host: options.listen.host, port: options.listen.port }, options.idleMs);
   }
-  options.claim.serve((request, response) => void act(options, request, response));
+  options.claim.serve((request, response) => {
+    void guarded(options, response, async () => act(options, request, response));
+  });
   return {
     port: server === undefined ? undefined : (server.address() as AddressInfo).port,
     close: async () => {
       if (server !== undefined) await closed(server);
     },
   };
+}
+
+/** A page that cannot be made costs the reader the answer, and nobody else anything. */
+async function guarded({ log }: AdminOptions, response: ServerResponse, answer: () => Promise<void>): Promise<void> {
+  response.setHeader('x-content-type-options', 'nosniff');
+  try {
+    await answer();
+  } catch (error) {
+    log.error('Cannot answer', { error: error instanceof Error ? (error.stack ?? error.message) : String(error) });
+    // Half an answer must not look whole.
+    if (response.headersSent) response.destroy();
+    else json(response, 500, { code: 'admin.failed', message: 'the answer cannot be made; the log says why' });
+  }
 }
 
 async function act(options: AdminOptions, request: IncomingMessage, response: ServerResponse): Promise<void> {
@@ -84,8 +103,9 @@ async function tell(
     response.writeHead(200, { 'content-type': 'text/plain' });
     response.end(['/ready', ...Object.keys(pages), ''].join('\n'));
   } else if (Object.hasOwn(pages, path)) {
+    const parts = (pages[path] ?? (() => []))();
     response.writeHead(200, { 'content-type': 'application/json' });
-    await stream(response, (pages[path] ?? (() => []))());
+    await stream(response, parts);
   } else {
     json(response, 404, { code: 'admin.not_found', message: `no such path: ${path}` });
   }
@@ -109,7 +129,10 @@ async function drained(response: ServerResponse): Promise<void> {
   const { promise, resolve } = Promise.withResolvers<void>();
   response.once('drain', resolve);
   response.once('close', resolve);
+  if (response.destroyed) resolve();
   await promise;
+  response.off('drain', resolve);
+  response.off('close', resolve);
 }
 
 function json(response: ServerResponse, status: number, value: object): void {
@@ -137,6 +160,5 @@ async function bodyOf(request: IncomingMessage): Promise<{ readonly json: unknow
 function isOurName(host: string | undefined): boolean {
   if (host === undefined) return false;
   const name = host.replace(/:\d*$/, '').replace(/^\[(.*)\]$/, '$1');
-  const ip = parseIp(name);
-  return name === 'localhost' || (ip !== undefined && (isLoopback(ip) || host !== ''));
+  return name === 'localhost' || parseIp(name) !== undefined;
 }

@@ -9,11 +9,18 @@ export const ADMIN_LIMITS = {
   maxHeaderSize: 16_384,
 } as const satisfies ServerOptions;
 
-/** Opens it. @throws ControlError config.port */
+/** A reader that takes nothing, or a peer that says nothing, for so long is gone. */
+const IDLE_MS = 30_000;
+const MAX_CONNECTIONS = 128;
+
+/** Opens it, for so many connections that are never idle for long. @throws ControlError config.port */
 export async function listening(
   server: Server,
   where: { path: string } | { host: string; port: number },
+  idleMs: number = IDLE_MS,
 ): Promise<void> {
+  server.setTimeout(idleMs);
+  server.maxConnections = MAX_CONNECTIONS;
   const { promise, resolve, reject } = Promise.withResolvers<void>();
   server.once('error', reject);
   server.listen(where, resolve);
