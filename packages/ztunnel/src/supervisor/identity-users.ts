@@ -1,6 +1,7 @@
 // Which identities the pods of this node need: pods of one service account share a certificate, and it is kept for as
-// long as one of them needs it.
+// long as one of them needs it. Also how a worker is told of one.
 import type { CertificateState } from '../identity/certificate-manager.ts';
+import type { ToWorker } from '../worker-protocol.ts';
 
 /** Whoever keeps certificates; see CertificateManager. */
 export interface IdentityStore {
@@ -49,5 +50,17 @@ export class IdentityUsers {
     this.#users.delete(identity);
     this.#store.forget(identity);
     this.#onForgotten(identity);
+  }
+}
+
+/** What workers are told of a certificate; undefined while there is nothing to tell. */
+export function certificateMessage(identity: string, state: CertificateState): ToWorker | undefined {
+  switch (state.kind) {
+    case 'initializing':
+      return undefined;
+    case 'available':
+      return { type: 'certificate', identity, material: state.certificate.material, error: undefined };
+    case 'unavailable':
+      return { type: 'certificate', identity, material: undefined, error: state.error };
   }
 }
