@@ -90,7 +90,10 @@ export type ToWorker =
       readonly workload: Workload | undefined;
       readonly policies: readonly Policy[];
     }
-  /** New or renewed certificate for an identity, or why there is none. Established connections are not touched. */
+  /**
+   * New or renewed certificate for an identity, or why there is no valid one; neither: nobody needs it any more.
+   * Established connections are not touched.
+   */
   | {
       readonly type: 'certificate';
       readonly identity: string;

@@ -1,5 +1,6 @@
 // TLS contexts by identity, made from the certificates the main thread sends. A context is built once per certificate
-// and role and serves every handshake until the certificate is replaced; handshakes that run keep the old one.
+// and role and serves every handshake until the certificate is replaced or has run out; handshakes that run keep the old
+// one. Fails closed: the main thread sends an error only when there is no valid certificate, and then there is none here.
 import { TlsContext, type TlsOptions } from '@ambit/native';
 import type { CertificateMaterial } from '../worker-protocol.ts';
 
@@ -29,13 +30,19 @@ export class CertificateStore {
     this.#onMissed = onMissed;
   }
 
-  /** Replaces what is known of an identity. An error does not take away a certificate that is still held. */
+  /** Replaces what is known of an identity: by a certificate, by the reason why there is none, or by nothing at all. */
   set(identity: string, material: CertificateMaterial | undefined, error: string | undefined): void {
     const known = this.#entries.get(identity);
-    if (material === undefined && known?.material !== undefined) return;
+    if (material === undefined && error === undefined) {
+      // Whoever needs it again waits for the first word on it, as at the beginning.
+      this.#entries.delete(identity);
+      known?.client?.close();
+      known?.server?.close();
+      return;
+    }
     this.#entries.set(identity, {
       material,
-      error: error ?? 'no certificate yet',
+      error: error ?? '',
       askedAtMs: known?.askedAtMs ?? 0,
       client: undefined,
       server: undefined,
@@ -50,6 +57,14 @@ export class CertificateStore {
   /** Whether there is a certificate, or a reason why there is none. */
   isKnown(identity: string): boolean {
     return this.#entries.has(identity);
+  }
+
+  /** Why there is no certificate, if there is none; asks for one then. */
+  missing(identity: string): string | undefined {
+    const entry = this.#entries.get(identity);
+    if (entry === undefined || entry.material !== undefined) return undefined;
+    this.#miss(identity, entry);
+    return entry.error;
   }
 
   /** Calls `wake` once when the identity becomes known. Returns how to stop waiting. */

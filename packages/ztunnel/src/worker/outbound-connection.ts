@@ -201,6 +201,12 @@ export class OutboundConnection implements LiveConnection, PoolWaiter, StreamOwn
 
   #dialTunnel(hop: Hop, dial: SocketAddress): void {
     const sourceIdentity = this.#pod.identity ?? '';
+    // Asked of connections on a running tunnel too: that one was made with a certificate which has run out meanwhile.
+    const missing = this.#pod.deps.certificates.missing(sourceIdentity);
+    if (missing !== undefined) {
+      this.#refuse('identity.unavailable', `identity error: ${missing}`);
+      return;
+    }
     this.#target = {
       sourceIdentity,
       sourceIp: this.#facts.source.ip,
