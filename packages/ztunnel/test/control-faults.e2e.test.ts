@@ -29,6 +29,7 @@ const DENY = policyYaml('no-7001', 'shop', {
 });
 
 describe('faults of the control plane', { skip: sandboxSkip() }, () => {
+  const closers = new AsyncDisposableStack();
   let bed: Testbed;
   let peers: Net;
   let control: ControlProcess;
@@ -37,8 +38,8 @@ describe('faults of the control plane', { skip: sandboxSkip() }, () => {
   let cart: Pod;
 
   before(async () => {
-    bed = await makeBed();
-    peers = new Net();
+    peers = closers.use(new Net());
+    bed = closers.use(await makeBed());
     web = await bed.addPod({ node: 'n1', name: 'web', namespace: 'shop', serviceAccount: 'web' });
     cart = await bed.addPod({ node: 'n2', name: 'cart', namespace: 'shop', serviceAccount: 'cart' });
     for (const port of [ECHO, CLOSED]) serveEcho(peers, cart, port);
@@ -47,10 +48,7 @@ describe('faults of the control plane', { skip: sandboxSkip() }, () => {
     await untilSynced(control);
   });
 
-  after(async () => {
-    await bed.close();
-    await peers[Symbol.asyncDispose]();
-  });
+  after(async () => closers.disposeAsync());
 
   async function kill(): Promise<void> {
     control.process.kill('SIGKILL');
@@ -85,8 +83,10 @@ describe('faults of the control plane', { skip: sandboxSkip() }, () => {
 
   test('a node that reconnects in a loop is turned away, and costs the other nodes nothing', async () => {
     const started = await untilSynced(control);
+    const { plainPort } = control;
+    assert.ok(plainPort !== undefined);
     const load = new Load(peers, web, [cart.ip4, ECHO]);
-    const { accepted, refusals } = await reconnect(control.plainPort, 200);
+    const { accepted, refusals } = await reconnect(plainPort, 200);
     // Ten at once, then one every two seconds.
     assert.ok(accepted >= 1 && accepted < 50, `${accepted} of 200 were let in`);
     assert.equal(accepted + (refusals.get(status.RESOURCE_EXHAUSTED) ?? 0), 200, JSON.stringify([...refusals]));

@@ -1,13 +1,19 @@
 // What the end-to-end tests of control plane and node proxies share: a bed whose nodes live on a control plane of their
 // own (a process that is started, killed and started again), and a steady load whose failures are counted.
-import type { Server, Socket } from 'node:net';
-import { mkdtemp } from 'node:fs/promises';
+import 'reflect-metadata';
+import { webcrypto } from 'node:crypto';
+import { once } from 'node:events';
+import { mkdtemp, readFile, writeFile } from 'node:fs/promises';
+import net, { type AddressInfo, type Server, type Socket } from 'node:net';
 import { fileURLToPath } from 'node:url';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import * as x509 from '@peculiar/x509';
 import { type ControlOptions, type ControlProcess, type Pod, SANDBOX_DIR, Testbed } from '@ambit/testbed';
 import { NO_TEST_VARIABLES } from './e2e-mesh.ts';
 import { echo, type Net, type Place, tryEcho } from './e2e-net.ts';
+
+x509.cryptoProvider.set(webcrypto as unknown as Parameters<typeof x509.cryptoProvider.set>[0]);
 
 const MAIN = fileURLToPath(new URL('../../cli/src/main.ts', import.meta.url));
 
@@ -108,6 +114,122 @@ export interface ListedCertificate {
 
 export async function certificatesOf(control: ControlProcess): Promise<readonly ListedCertificate[]> {
   return (await control.page('/debug/certificates')) as readonly ListedCertificate[];
+}
+
+/** Stands between node proxies and control planes: leads to one backend, to another one, or to none. */
+export class Forwarder implements AsyncDisposable {
+  readonly #server: Server;
+  readonly #sockets = new Set<Socket>();
+  #backend: URL | undefined;
+  /** Reachable from every node. */
+  readonly url: string;
+
+  private constructor(server: Server, host: string) {
+    this.#server = server;
+    this.url = `https://${host}:${(server.address() as AddressInfo).port}`;
+    server.on('connection', socket => this.#lead(socket));
+  }
+
+  /** One that leads nowhere yet, at the address (not the port) of a control plane. */
+  static async open({ url }: ControlProcess): Promise<Forwarder> {
+    const { hostname } = new URL(url);
+    const server = net.createServer().listen(0, hostname);
+    await once(server, 'listening');
+    return new Forwarder(server, hostname);
+  }
+
+  /** From now on connections go there; those that are open are cut. */
+  leadTo(backend: string | undefined): void {
+    this.#backend = backend === undefined ? undefined : new URL(backend);
+    for (const socket of this.#sockets) socket.resetAndDestroy();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.leadTo(undefined);
+    this.#server.close();
+    await once(this.#server, 'close');
+  }
+
+  #lead(socket: Socket): void {
+    const backend = this.#backend;
+    if (backend === undefined) {
+      socket.resetAndDestroy();
+      return;
+    }
+    const other = net.connect(Number(backend.port), backend.hostname);
+    for (const [one, another] of [
+      [socket, other],
+      [other, socket],
+    ] as const) {
+      this.#sockets.add(one);
+      one.pipe(another);
+      // Its end is the other's end, whatever it was.
+      one.on('error', () => undefined);
+      one.once('close', () => {
+        this.#sockets.delete(one);
+        another.destroy();
+      });
+    }
+  }
+}
+
+/** A CA to plug in, in a directory as upstream's secret `cacerts` is mounted. */
+export async function writeCa(life: { readonly notBefore: Date; readonly notAfter: Date }): Promise<string> {
+  const algorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' };
+  const keys = await webcrypto.subtle.generateKey(algorithm, true, ['sign', 'verify']);
+  const name = 'O=plugged in';
+  const certificate = await x509.X509CertificateGenerator.createSelfSigned({
+    name,
+    ...life,
+    keys,
+    signingAlgorithm: algorithm,
+    extensions: [
+      new x509.BasicConstraintsExtension(true, undefined, true),
+      new x509.KeyUsagesExtension(x509.KeyUsageFlags.keyCertSign | x509.KeyUsageFlags.cRLSign, true),
+      await x509.SubjectKeyIdentifierExtension.create(keys.publicKey),
+    ],
+  });
+  const directory = await scratch('cacerts');
+  const pem = `${certificate.toString('pem')}\n`;
+  const key = x509.PemConverter.encode(await webcrypto.subtle.exportKey('pkcs8', keys.privateKey), 'PRIVATE KEY');
+  await writeFile(join(directory, 'ca-cert.pem'), pem);
+  await writeFile(join(directory, 'root-cert.pem'), pem);
+  await writeFile(join(directory, 'ca-key.pem'), `${key}\n`, { mode: 0o600 });
+  return directory;
+}
+
+/** What the tests read of a connection record (AMBIT_RECORDS_PATH): the line of the access log with its reason code. */
+export interface RecordLine {
+  readonly event: 'open' | 'close' | 'refused';
+  readonly direction: 'inbound' | 'outbound';
+  readonly reason?: string;
+  readonly error?: string;
+}
+
+/** A record that was written or will be, the last one that fits. @throws when none comes in 10 s */
+export async function awaitRecord(path: string, wanted: (record: RecordLine) => boolean): Promise<RecordLine> {
+  let found: RecordLine | undefined;
+  let said = '';
+  try {
+    await until(
+      async () => {
+        said = await readFile(path, 'utf8');
+        // What comes after the last line break is still being written.
+        found = said
+          .split('\n')
+          .slice(0, -1)
+          .map(line => JSON.parse(line) as RecordLine)
+          .findLast(wanted);
+        return found !== undefined;
+      },
+      'the record is written',
+      10_000,
+    );
+  } catch (cause) {
+    throw new Error(`no such record, the last ones are\n${said.slice(-2000)}`, { cause });
+  }
+  if (found === undefined) throw new Error('unreachable: it was waited for');
+  return found;
 }
 
 export interface LoadOptions {
