@@ -43,6 +43,9 @@ export interface ControlPlaneStatus {
   readonly adminPort: number | undefined;
 }
 
+/** How often the callers of open streams are looked at, besides at every revocation: certificates and tokens end. */
+const RECHECK_MS = 60_000;
+
 export class ControlPlane implements AsyncDisposable {
   readonly #config: ControlConfig;
   readonly #log: Log;
@@ -183,6 +186,11 @@ export class ControlPlane implements AsyncDisposable {
       log: log.scope('grpc'),
     });
     this.#closers.use({ [Symbol.asyncDispose]: async () => this.#ports?.close() });
+    // Streams outlive the proofs that they began with.
+    const recheck = (): void => void this.#xds.recheck();
+    const rechecking = setInterval(recheck, RECHECK_MS).unref();
+    this.#closers.defer(() => clearInterval(rechecking));
+    this.#closers.defer(authority.listen({ changed: recheck }));
     this.#admin = await serveAdmin({
       listen: config.adminAddress,
       claim,

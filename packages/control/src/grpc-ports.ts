@@ -40,6 +40,10 @@ export interface GrpcPorts {
 /** As upstream: no older protocol, and no certificate of ours before there is a name for it. */
 const MIN_VERSION = 'TLSv1.2';
 const DRAIN_MS = 1000;
+/** Of each port; nodes have two at most. What is beyond is closed at once, so that strangers cost a bounded amount of memory. */
+const MAX_CONNECTIONS = 12_000;
+/** Node waits two minutes for a peer that says nothing. */
+const HANDSHAKE_MS = 10_000;
 /** A certificate that could not be renewed is tried again after this. */
 const RETRY_MS = 30_000;
 
@@ -51,6 +55,7 @@ export async function openGrpcPorts(options: GrpcPortsOptions): Promise<GrpcPort
   const { plain, secure, maxConnectionAgeMs } = options;
   const keepers: SessionKeeper[] = [];
   const open = async (server: AnyServer, listen: Exclude<Listen, 'off'>, services: GrpcServices): Promise<number> => {
+    server.maxConnections = MAX_CONNECTIONS;
     server.on('request', createGrpcHandler(services));
     const keeper = keepSessions(server, { maxAgeMs: maxConnectionAgeMs === 0 ? undefined : maxConnectionAgeMs });
     keepers.push(keeper);
@@ -107,6 +112,7 @@ class Serving implements Disposable {
       // Tokens prove callers too; who shows no certificate, or a stranger's, is not `authorized` and has no identity.
       rejectUnauthorized: false,
       allowHTTP1: false,
+      handshakeTimeout: HANDSHAKE_MS,
     });
     const serving = new Serving(server, options);
     serving.#schedule(renewInMs);

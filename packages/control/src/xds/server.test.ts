@@ -196,6 +196,59 @@ test('a caller speaks for its own namespace, account and node only', async () =>
   assert.equal(fixture.server.status().clients[0]?.identity, 'spiffe://cluster.local/ns/istio-system/sa/ztunnel');
 });
 
+const ZTUNNEL = { trustDomain: 'cluster.local', namespace: 'istio-system', serviceAccount: 'ztunnel' };
+const STRANGER: AuthOutcome = { kind: 'refused', code: 'auth.none', reason: '' };
+
+test('a stream ends when its certificate or local token is not good any more, and no other does', async () => {
+  let outcome: AuthOutcome;
+  const proven = (via: 'certificate' | 'local_token' | 'kubernetes'): AuthOutcome => ({
+    kind: 'caller',
+    caller: { identity: ZTUNNEL, via, node: undefined, pod: undefined },
+  });
+  await using fixture = await serve({ authenticate: { authenticate: async () => outcome } });
+  fixture.server.update(delta([]));
+  const open = async (via: 'certificate' | 'local_token' | 'kubernetes') => {
+    outcome = proven(via);
+    const peer = fixture.open();
+    peer.send({ node: { ...NODE, id: `ztunnel~10.0.0.9~${via}.istio-system~d` }, typeUrl: ADDRESS });
+    await peer.next();
+    return peer;
+  };
+  const [certificate, token, reviewed] = [
+    await open('certificate'),
+    await open('local_token'),
+    await open('kubernetes'),
+  ];
+  await fixture.server.recheck();
+  outcome = { kind: 'refused', code: 'auth.unavailable', reason: 'nobody can say' };
+  await fixture.server.recheck();
+  assert.equal(fixture.server.status().clients.length, 3);
+  outcome = { kind: 'refused', code: 'auth.revoked', reason: '' };
+  await fixture.server.recheck();
+  assert.equal(await certificate.code(), status.UNAUTHENTICATED);
+  assert.equal(await token.code(), status.UNAUTHENTICATED);
+  fixture.server.update(delta([makeWorkload('a', '1')]));
+  assert.equal((await reviewed.next()).resources.length, 1);
+});
+
+test('strangers take nothing from the rate of those who are proven, and cannot flood the log', async () => {
+  let outcome: AuthOutcome = STRANGER;
+  let warnings = 0;
+  const log = { ...SILENT_LOG, scope: () => ({ ...SILENT_LOG, warn: () => void warnings++ }) };
+  await using fixture = await serve({
+    log,
+    authenticate: { authenticate: async () => outcome },
+    limits: { connectBurst: 1, connectsPerSecond: 0.001 },
+  });
+  fixture.server.update(delta([]));
+  for (let i = 0; i < 40; i++) assert.equal(await fixture.open().code(), status.UNAUTHENTICATED);
+  assert.ok(warnings >= 20 && warnings < 30, String(warnings));
+  outcome = { kind: 'caller', caller: { identity: ZTUNNEL, via: 'certificate', node: undefined, pod: undefined } };
+  const peer = fixture.open();
+  peer.send({ node: NODE, typeUrl: ADDRESS });
+  await peer.next();
+});
+
 test('a node that reconnects in a loop, and clients beyond the bound, are turned away', async () => {
   await using fixture = await serve({ limits: { nodeConnectBurst: 2, nodeConnectsPerSecond: 0.001, maxClients: 2 } });
   fixture.server.update(delta([]));

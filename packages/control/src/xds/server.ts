@@ -2,13 +2,15 @@
 // Identity fails closed; a client that is too slow, too fast or broken costs itself its stream and nobody else theirs.
 import { randomBytes } from 'node:crypto';
 import { type DeltaCall, type DeltaHandler, type DeltaRequest, GrpcError } from '@ambit/wire/grpc-server';
-import type { Authenticator, Caller } from '../auth/caller.ts';
+import type { Authenticator } from '../auth/caller.ts';
 import type { Log } from '../log.ts';
 import type { ResourceDelta } from '../model/resource.ts';
+import { BoundedLog } from './bounded-log.ts';
 import { XdsClient } from './client.ts';
 import { checkIdentity, type ClientNode, readClientNode } from './client-node.ts';
 import { DEFAULT_LIMITS, SYSTEM_CLOCK, type XdsClock, type XdsLimits, type XdsServerOptions } from './options.ts';
 import { PendingPush } from './pending-push.ts';
+import { lapseOf, type Proof } from './proof.ts';
 import { DeltaSession } from './session.ts';
 import { SharedEncodings } from './shared-encodings.ts';
 import type { XdsStatus } from './status.ts';
@@ -34,6 +36,8 @@ export class XdsServer {
   readonly #encodings: SharedEncodings;
   readonly #pending: PendingPush;
   readonly #clients = new Set<XdsClient>();
+  readonly #proofs = new WeakMap<XdsClient, Proof>();
+  readonly #refusals: BoundedLog;
   readonly #nodes = new Map<string, NodeMemory>();
   readonly #connects: TokenBucket;
   readonly #counters = { accepted: 0, refused: 0, dropped: 0, nacks: 0, unknownTypes: 0, pushes: 0 };
@@ -44,6 +48,7 @@ export class XdsServer {
   constructor(options: XdsServerOptions) {
     this.#log = options.log.scope('xds');
     this.#clock = options.clock ?? SYSTEM_CLOCK;
+    this.#refusals = new BoundedLog(this.#log, () => this.#clock.now());
     this.#limits = { ...DEFAULT_LIMITS, ...options.limits };
     this.#encodings = new SharedEncodings(this.#store, this.#limits.maxSnapshots);
     const debounce = { quietMs: 20, maxMs: 200, ...options.debounce };
@@ -80,6 +85,20 @@ export class XdsServer {
     };
   }
 
+  /**
+   * Ends the streams of clients whose proof has lapsed since: a certificate that was revoked or ended, a local token that
+   * ended. To be called when the revoked change, and now and then.
+   */
+  async recheck(): Promise<void> {
+    for (const client of this.#clients) {
+      const proof = this.#proofs.get(client);
+      const code = proof === undefined ? undefined : await lapseOf(proof);
+      if (code === undefined || !this.#clients.has(client)) continue;
+      this.#log.warn('Client is not proven any more', { node: client.node.id, code });
+      client.fail(new GrpcError('unauthenticated', 'authentication failed'));
+    }
+  }
+
   /** Ends every stream with `unavailable`, and every later one at once. */
   close(): void {
     this.#state = 'closed';
@@ -109,7 +128,7 @@ export class XdsServer {
         this.#counters.refused++;
         // Who was not proven is in the log already, with the reason that the caller is not told.
         if (error instanceof GrpcError && error.code !== 'cancelled' && error.code !== 'unauthenticated') {
-          this.#log.warn('Client refused', { peer, code: `xds.${error.code}`, reason: error.message });
+          this.#refusals.warn('Client refused', { peer, code: `xds.${error.code}`, reason: error.message });
         }
         throw error;
       });
@@ -137,10 +156,12 @@ export class XdsServer {
   ): Promise<XdsClient> {
     const { credentials, signal } = call.context;
     this.#checkServing();
+    const proof = await this.#prove(credentials, authenticate);
+    const caller = proof?.caller;
+    // After the proof: strangers must not take the places of nodes that come back.
     const waitMs = this.#connects.take(this.#clock.now(), MAX_CONNECT_WAIT_MS);
     if (waitMs === undefined) throw new GrpcError('resource_exhausted', 'too many new connections');
     if (waitMs > 0) await this.#sleep(waitMs, signal);
-    const caller = await this.#prove(credentials, authenticate);
     const first = await this.#firstRequest(requests);
     const node = readClientNode(first.node);
     if (caller !== undefined) checkIdentity(caller, node);
@@ -166,6 +187,7 @@ export class XdsServer {
     });
     this.#request(client, first);
     this.#clients.add(client);
+    if (proof !== undefined) this.#proofs.set(client, proof);
     this.#counters.accepted++;
     this.#log.info('Client connected', { node: node.id, peer: credentials.peer, via: caller?.via ?? 'loopback' });
     return client;
@@ -208,13 +230,13 @@ export class XdsServer {
 
   async #prove(
     credentials: DeltaCall['context']['credentials'],
-    authenticate: Authenticator | undefined,
-  ): Promise<Caller | undefined> {
-    if (authenticate === undefined) return undefined;
-    const outcome = await authenticate.authenticate(credentials);
-    if (outcome.kind === 'caller') return outcome.caller;
+    authenticator: Authenticator | undefined,
+  ): Promise<Proof | undefined> {
+    if (authenticator === undefined) return undefined;
+    const outcome = await authenticator.authenticate(credentials);
+    if (outcome.kind === 'caller') return { caller: outcome.caller, credentials, authenticator };
     const { code, reason } = outcome;
-    this.#log.warn('Caller not proven', { code, reason, peer: credentials.peer });
+    this.#refusals.warn('Caller not proven', { code, reason, peer: credentials.peer });
     throw new GrpcError('unauthenticated', 'authentication failed');
   }
 
