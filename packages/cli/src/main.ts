@@ -6,7 +6,8 @@ import type { DemoFlags } from './commands/demo.ts';
 import type { ExplainFlags } from './commands/explain.ts';
 import type { GetFlags } from './commands/get.ts';
 
-const STATE = '/var/lib/ambit/control';
+/** As `ambit control` has it. */
+const STATE = process.env['AMBIT_STATE'] || '/var/lib/ambit/control';
 
 const program = new Command('ambit')
   .description('Secures and observes every TCP connection between services, without sidecars.')
@@ -154,7 +155,7 @@ function caCommand(name: string, description: string): Command {
     .command(name)
     .description(description)
     .option('--state <dir>', 'state directory of the control plane', STATE)
-    .addOption(new Option('-o, --output <format>', 'table or json').choices(['table', 'json']).default('table'));
+    .addOption(new Option('-o, --output <format>', 'output format').choices(['table', 'json']).default('table'));
 }
 
 function adminOptions(command: Command): Command {

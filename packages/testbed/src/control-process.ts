@@ -6,6 +6,7 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { type IncomingMessage, request } from 'node:http';
 import { join } from 'node:path';
 import { json } from 'node:stream/consumers';
+import { setTimeout as delay } from 'node:timers/promises';
 import { FABRIC_ADDRESS } from './address-plan.ts';
 import { TestbedError } from './errors.ts';
 import { WatchedProcess } from './watched-process.ts';
@@ -168,10 +169,19 @@ export class ControlProcess extends WatchedProcess {
     await writeFile(path, answer.token, { mode: 0o600 });
   }
 
+  /** Called before it can have said anything. */
   async #learnPorts(timeoutMs: number): Promise<void> {
-    const line = await this.waitForLine(LISTENING, timeoutMs);
-    const [, secure, admin] = LISTENING.exec(line) ?? [];
-    this.#ports = { secure: Number(secure), admin: Number(admin), plain: undefined };
+    const { promise, resolve } = Promise.withResolvers<Ports>();
+    const forget = this.onLine(line => {
+      const [, secure, admin] = LISTENING.exec(line) ?? [];
+      if (secure !== undefined) resolve({ secure: Number(secure), admin: Number(admin), plain: undefined });
+    });
+    // Unreferenced: when it has ended there is nothing to wait for.
+    const late = delay(timeoutMs, undefined, { ref: false });
+    const ports = await Promise.race([promise, this.failed(), late]);
+    forget();
+    // Whoever asks for its readiness next says that it took too long.
+    if (ports !== undefined) this.#ports = ports;
   }
 }
 

@@ -55,10 +55,7 @@ export class WatchedProcess {
     return () => this.#listeners.delete(listener);
   }
 
-  /**
-   * Waits until a line matches, one that is kept already or one to come.
-   * @throws testbed.timeout, testbed.command_failed (it ended), both quoting the last lines
-   */
+  /** Waits until a line matches, one that is kept already or one to come. @throws testbed.timeout, quoting the last lines */
   async waitForLine(pattern: RegExp, timeoutMs = DEFAULT_LINE_TIMEOUT_MS): Promise<string> {
     const kept = this.#lines.find(line => pattern.test(line));
     if (kept !== undefined) return kept;
@@ -70,7 +67,6 @@ export class WatchedProcess {
       const what = `${this.title} said nothing like ${String(pattern)} within ${timeoutMs} ms`;
       reject(this.#failure('testbed.timeout', what));
     }, timeoutMs);
-    void this.ended.then(end => reject(this.#failure('testbed.command_failed', endText(this.title, end))));
     try {
       return await promise;
     } finally {
@@ -85,14 +81,19 @@ export class WatchedProcess {
     return this.ended;
   }
 
+  /** Rejects when it ends, quoting its last lines. */
+  async failed(): Promise<never> {
+    throw this.#failure('testbed.command_failed', endText(this.title, await this.ended));
+  }
+
   /** Asks the page until it says ready. @throws testbed.timeout, testbed.command_failed (it ended) */
   async becomeReady(url: string, timeoutMs: number): Promise<void> {
     const deadline = AbortSignal.timeout(timeoutMs);
     let pending = 'nobody answers';
-    const end = { at: undefined as ProcessEnd | undefined };
-    void this.ended.then(value => (end.at = value));
+    const state = { hasEnded: false };
+    void this.ended.then(() => (state.hasEnded = true));
     while (!deadline.aborted) {
-      if (end.at !== undefined) throw this.#failure('testbed.command_failed', endText(this.title, end.at));
+      if (state.hasEnded) await this.failed();
       const answer = await askReadiness(url, deadline);
       if (answer === 'ready') return;
       pending = answer;

@@ -33,8 +33,7 @@ export class ControlWatch {
       this.#note(await readMeshFacts(async path => this.#control.page(path), this.#edges));
       this.#failure = undefined;
     } catch (error) {
-      const end = this.#control.isRunning ? '' : 'it has ended; ';
-      this.#failure = `${end}${error instanceof Error ? error.message : String(error)}`;
+      this.#failure = this.#control.isRunning ? reasonOf(error) : 'it has ended';
     }
   }
 
@@ -55,4 +54,10 @@ export class ControlWatch {
     // What was let through or denied meanwhile stays in the counts, so this is never taken back.
     this.#isEdited ||= this.#edges.some(({ want }, i) => want !== facts.verdicts[i]);
   }
+}
+
+/** `fetch` hides the system error in the cause. */
+function reasonOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  return error.cause instanceof Error && error.cause.message !== '' ? error.cause.message : error.message;
 }

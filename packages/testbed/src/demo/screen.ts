@@ -9,7 +9,7 @@ const HIDE_CURSOR = '\u001B[?25l';
 const SHOW_CURSOR = '\u001B[?25h';
 const CLEAR_LINE = '\u001B[2K';
 const CLEAR_BELOW = '\u001B[J';
-const DEFAULT_WIDTH = 100;
+const DEFAULT_WIDTH = 120;
 const CTRL_C = '\u0003';
 
 export class Screen {

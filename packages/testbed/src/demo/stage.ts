@@ -83,7 +83,7 @@ export async function stageOnNodes(
   if (events.stop.aborted) return undefined;
 
   screen.doing('starting ztunnel on n1 and n2');
-  await Promise.all(
+  const ztunnels = Promise.all(
     SHOP_NODES.map(async node => {
       const path = join(bed.workDir, `records-${node}`);
       const feed = await RecordFeed.open(path, events.onRecordLine);
@@ -92,6 +92,8 @@ export async function stageOnNodes(
       await bed.startZtunnel(node, { command: options.ztunnelCommand, env });
     }),
   );
+  // Without it they would never be ready, and say nothing of why.
+  await Promise.race([ztunnels, process.failed()]);
   screen.done('ztunnel on n1 and n2, pods enrolled, capture running');
   await shop.open();
   return { control, wire, store: shop.store, failed: async () => shop.failed() };
