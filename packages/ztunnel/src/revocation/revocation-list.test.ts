@@ -199,3 +199,34 @@ test('a broken file at the start is not usable, and lists are judged again by ne
   assert.equal((await judged).length, 1);
   list.close();
 });
+
+test('while no authority is known lists are believed, so that nobody they name comes in with the first certificate', async () => {
+  const { pem } = await crlOf(root, [leaf.certDer]);
+  const facts = await read(pem, '');
+  assert.deepEqual([facts.keys, facts.unverified], [[certificateKey(leaf.certDer)], []]);
+});
+
+test('a file that becomes empty takes nothing back', { timeout: 30_000 }, async () => {
+  await writeFile(join(directory, 'emptied.pem'), (await crlOf(root, [leaf.certDer])).pem);
+  const { list, path, told } = await watched('emptied.pem');
+  assert.equal(told.length, 1);
+  // As it looks to a reader between the truncation and the first byte.
+  await writeFile(path, '');
+  while (list.status.state !== 'missing') await new Promise(resolve => setTimeout(resolve, 20));
+  assert.equal(told.length, 1);
+  assert.equal(list.status.revoked, 1);
+  list.close();
+});
+
+test('a list that could not be read for a fault of this machine is tried again', { timeout: 30_000 }, async () => {
+  await writeFile(join(directory, 'unlucky.pem'), (await crlOf(root, [leaf.certDer])).pem);
+  const { execPath } = process;
+  process.execPath = '/nonexistent/node';
+  const { list, told, next, isUsable } = await watched('unlucky.pem').finally(() => (process.execPath = execPath));
+  assert.deepEqual([list.status.state, told.length, isUsable()], ['broken', 0, false]);
+  const judged = next();
+  await writeFile(join(directory, 'beside'), 'the file itself is as it was');
+  assert.deepEqual(await judged, [certificateKey(leaf.certDer)]);
+  assert.ok(isUsable());
+  list.close();
+});

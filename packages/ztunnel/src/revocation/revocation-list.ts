@@ -1,9 +1,10 @@
 // The file of revocation lists (CRL_PATH), watched. What it names is refused at handshakes and cut where established.
 //
 // Failure modes. A file that is missing names nobody (it may come later; warned once). One that cannot be read keeps the
-// last good set, and before there was one it keeps the proxy from being ready: a proxy that cannot tell the revoked from
-// the others takes no pods over. A list counts once an authority we trust is known to have signed it, so lists are read
-// again when the roots change. A list past its time still counts; it is reported.
+// last good set and is tried again, and before there was one it keeps the proxy from being ready: a proxy that cannot tell
+// the revoked from the others takes no pods over. One that goes away or becomes empty takes nothing back, for that is how
+// files look while they are being written. Lists count only if an authority we trust signed them, once one is known; they
+// are read again when the roots change. A list past its time still counts; it is reported.
 import { createHash } from 'node:crypto';
 import { type FSWatcher, watch } from 'node:fs';
 import { open } from 'node:fs/promises';
@@ -49,7 +50,9 @@ export class RevocationList {
   #timer: NodeJS.Timeout | undefined;
   #look: NodeJS.Timeout | undefined;
   #issuersPem = '';
+  /** What was taken in last, and what was complained of last. */
   #seen = '';
+  #complained = '';
   #reading: Promise<void> = Promise.resolve();
   #isUsable = false;
   #isClosed = false;
@@ -118,11 +121,15 @@ export class RevocationList {
       if (digest === this.#seen || this.#isClosed) return;
       if (content === undefined) this.#missing();
       else await this.#take(content);
+      this.#seen = digest;
+      this.#complained = '';
     } catch (error) {
-      if (digest === this.#seen || this.#isClosed) return;
-      this.#broken(error);
+      if (this.#isClosed) return;
+      // Not seen: what stood in the way may be this machine (no memory for the helper, a slow disk) and not the file.
+      this.#seen = '';
+      if (digest !== this.#complained) this.#broken(error);
+      this.#complained = digest;
     }
-    this.#seen = digest;
   }
 
   #missing(): void {
@@ -139,11 +146,8 @@ export class RevocationList {
     if (this.#isClosed) return;
     const { keys, lists, unverified, overdue } = facts;
     this.#status = { ...this.#status, state: 'good', revoked: keys.length, lists, unverified };
-    // Before the first certificate came there is no authority to judge by, and no connection to judge.
-    if (this.#issuersPem !== '') {
-      for (const issuer of unverified) {
-        this.#deps.log.warn('a revocation list is by no authority we trust; left out', [['issuer', issuer]]);
-      }
+    for (const issuer of unverified) {
+      this.#deps.log.warn('a revocation list is by no authority we trust; left out', [['issuer', issuer]]);
     }
     for (const issuer of overdue) {
       this.#deps.log.warn('a revocation list is past its time; it still counts', [['issuer', issuer]]);
@@ -175,14 +179,15 @@ export class RevocationList {
   }
 }
 
-/** Undefined when there is no such file. @throws when it cannot be read, or is too large */
+/** Undefined when there is no such file, or nothing in it. @throws when it cannot be read, or is too large */
 async function readBounded(path: string): Promise<Buffer | undefined> {
   try {
     await using file = await open(path, 'r');
     const { size } = await file.stat();
     if (size > MAX_BYTES)
       throw new ZtunnelError('config.invalid', `${path}: ${size} bytes, at most ${MAX_BYTES} are read`);
-    return await file.readFile();
+    const content = await file.readFile();
+    return content.length === 0 ? undefined : content;
   } catch (error) {
     if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined;
     throw error;
