@@ -2,7 +2,14 @@
 // address is none (yet). Whether somebody uses it is in attachment.ts.
 import { ipToBytes, parseIp } from '@ambit/mesh';
 import { ApplicationTunnel_Protocol } from '@ambit/wire/resources';
-import type { GatewayClassObject, GatewayListener, GatewayObject, NamespaceObject } from '../objects/types.ts';
+import type {
+  GatewayClassObject,
+  GatewayListener,
+  GatewayObject,
+  LabelExpression,
+  Labels,
+  NamespaceObject,
+} from '../objects/types.ts';
 import type { GatewayAddressParts } from './gateway-address.ts';
 import { matches } from './selector-index.ts';
 import { ANNOTATION, HBONE_PORT, LABEL } from './well-known.ts';
@@ -98,9 +105,24 @@ function allowedRoutes(gateway: GatewayObject, binding: InboundBinding | undefin
  * namespace's name, which the API server sets, counts for namespaces in files too.
  */
 export function allowsNamespace(waypoint: Waypoint, namespace: string, object: NamespaceObject | undefined): boolean {
-  const { from, selector } = waypoint.allowedRoutes;
+  const { from, selector, expressions = [] } = waypoint.allowedRoutes;
   if (from === 'All') return true;
   if (from !== 'Selector') return waypoint.namespace === namespace;
   if (selector === undefined || object === undefined) return false;
-  return matches(selector, { [LABEL.namespaceName]: namespace, ...object.metadata.labels });
+  const labels = { [LABEL.namespaceName]: namespace, ...object.metadata.labels };
+  return matches(selector, labels) && expressions.every(expression => holds(expression, labels));
+}
+
+function holds({ key, operator, values }: LabelExpression, labels: Labels): boolean {
+  const value = labels[key];
+  switch (operator) {
+    case 'In':
+      return value !== undefined && values.includes(value);
+    case 'NotIn':
+      return value === undefined || !values.includes(value);
+    case 'Exists':
+      return value !== undefined;
+    case 'DoesNotExist':
+      return value === undefined;
+  }
 }

@@ -138,6 +138,20 @@ describe('the waypoint of another namespace', () => {
     ['a selector that matches', inB([make.tunnelListener(team({ team: 't' }))]), 3],
     ['a selector for its name', inB([make.tunnelListener(team({ 'kubernetes.io/metadata.name': 'a' }))]), 3],
     ['a selector that does not', inB([make.tunnelListener(team({ team: 'u' }))]), undefined],
+    ...(
+      [
+        ['In', ['t', 'u'], 3],
+        ['In', ['u'], undefined],
+        ['NotIn', ['u'], 3],
+        ['NotIn', ['t'], undefined],
+        ['Exists', [], 3],
+        ['DoesNotExist', [], undefined],
+      ] as const
+    ).map(([operator, values, expected]): readonly [string, KubeObject, number | undefined] => [
+      `the expression team ${operator} ${values.join()}`,
+      inB([make.tunnelListener({ ...team({}), expressions: [{ key: 'team', operator, values }] })]),
+      expected,
+    ]),
     ['a selector that cannot be read', inB([make.tunnelListener(team(undefined))]), undefined],
     ['all on another listener', inB([plain]), undefined],
     [

@@ -1,6 +1,13 @@
 // Gateway API kinds: Gateway, GatewayClass, HTTPRoute, GRPCRoute; and references to targets, which Istio's policies share.
 import type { Fields } from './fields.ts';
-import type { GatewayClassObject, GatewayListener, GatewayObject, Labels, RouteObject, TargetRef } from './types.ts';
+import type {
+  GatewayClassObject,
+  GatewayListener,
+  GatewayObject,
+  LabelExpression,
+  RouteObject,
+  TargetRef,
+} from './types.ts';
 
 type Body<T> = Omit<T, 'kind' | 'metadata'>;
 
@@ -31,26 +38,28 @@ function readListener(listener: Fields): GatewayListener {
   };
 }
 
-/** An expression that labels cannot say makes the listener narrower (`Same`), never wider. */
+const OPERATORS = ['In', 'NotIn', 'Exists', 'DoesNotExist'] as const;
+
+/** `Selector` without a selector, or with one that cannot be read, lets nobody in: never wider than it is written. */
 function readAllowedRoutes(listener: Fields): GatewayListener['allowedRoutes'] {
   const namespaces = listener.child('allowedRoutes')?.child('namespaces');
   const from = namespaces?.choice('from', ['All', 'Selector', 'Same', 'None'], 'Same') ?? 'Same';
   const selector = from === 'Selector' ? namespaces?.child('selector') : undefined;
-  if (selector === undefined) return { from: from === 'Selector' ? 'Same' : from, selector: undefined };
-  const labels: Record<string, string> = { ...selector.labels('matchLabels') };
-  for (const [index, expression] of selector.children('matchExpressions').entries()) {
-    const key = expression.requiredText('key');
-    const [value, ...others] = expression.texts('values');
-    const isOneValue = expression.raw('operator') === 'In' && value !== undefined && others.length === 0;
-    if (isOneValue && (labels[key] ?? value) === value) labels[key] = value;
-    else {
-      const what = 'only expressions of the form {operator: In, values: [one]} are supported here';
-      selector.warn('config.unsupported', ['matchExpressions', index], what, 'use matchLabels; until then: from Same');
-      return { from: 'Same', selector: undefined };
+  if (selector === undefined) return { from, selector: undefined };
+  const labels = selector.labels('matchLabels');
+  const expressions: LabelExpression[] = [];
+  for (const expression of selector.children('matchExpressions')) {
+    const operator = OPERATORS.find(known => known === expression.raw('operator'));
+    const { length } = expressions;
+    if (operator !== undefined) {
+      expressions.push({ key: expression.requiredText('key'), operator, values: expression.texts('values') });
+    } else {
+      const message = 'the operator is none of In, NotIn, Exists, DoesNotExist, so no namespace is let in';
+      selector.warn('config.unsupported', ['matchExpressions', length, 'operator'], message, 'use one of these');
+      return { from, selector: undefined };
     }
   }
-  const all: Labels = labels;
-  return { from, selector: all };
+  return expressions.length === 0 ? { from, selector: labels } : { from, selector: labels, expressions };
 }
 
 export function readGatewayClass(object: Fields): Body<GatewayClassObject> {

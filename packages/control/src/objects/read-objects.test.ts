@@ -316,3 +316,33 @@ test('columns count from the start of the line, also after a document marker', (
     ],
   );
 });
+
+test('reads who may attach to a listener, never wider than it is written', () => {
+  const allowed = (namespaces: object): unknown => {
+    const { objects } = readObjects(
+      JSON.stringify({
+        apiVersion: 'gateway.networking.k8s.io/v1',
+        kind: 'Gateway',
+        metadata: { name: 'w' },
+        spec: {
+          gatewayClassName: 'c',
+          listeners: [{ name: 'mesh', port: 15008, protocol: 'HBONE', allowedRoutes: { namespaces } }],
+        },
+      }),
+      'f.json',
+    );
+    const [first] = objects;
+    return first?.object.kind === 'Gateway' ? first.object.spec.listeners[0]?.allowedRoutes : undefined;
+  };
+  const matchExpressions = [{ key: 'team', operator: 'In', values: ['a', 'b'] }];
+  assert.deepEqual(allowed({}), { from: 'Same', selector: undefined });
+  assert.deepEqual(allowed({ from: 'Selector' }), { from: 'Selector', selector: undefined });
+  assert.deepEqual(allowed({ from: 'Selector', selector: {} }), { from: 'Selector', selector: {} });
+  assert.deepEqual(allowed({ from: 'Selector', selector: { matchExpressions } }), {
+    from: 'Selector',
+    selector: {},
+    expressions: matchExpressions,
+  });
+  const unknown = { matchExpressions: [...matchExpressions, { key: 'team', operator: 'Like', values: ['a'] }] };
+  assert.deepEqual(allowed({ from: 'Selector', selector: unknown }), { from: 'Selector', selector: undefined });
+});

@@ -201,6 +201,13 @@ export interface PeerAuthenticationObject extends Base<'PeerAuthentication'> {
   };
 }
 
+/** One of `labelSelector.matchExpressions`. */
+export interface LabelExpression {
+  readonly key: string;
+  readonly operator: 'In' | 'NotIn' | 'Exists' | 'DoesNotExist';
+  readonly values: readonly string[];
+}
+
 export interface GatewayListener {
   readonly name: string;
   readonly port: number;
@@ -211,6 +218,8 @@ export interface GatewayListener {
     /** `All`, `Selector` or `Same`. */
     readonly from: string;
     readonly selector: WorkloadSelector;
+    /** What must hold besides `selector`. */
+    readonly expressions?: readonly LabelExpression[];
   };
 }
 
