@@ -139,6 +139,33 @@ test('a call becomes a certificate or a status, and strangers learn nothing', as
     }
     assert.equal((await call(undefined, { seconds: -(2n ** 63n) })).length, 2);
     assert.equal(ca.status.refusals['ca.not_on_node'], 1);
+    const before = ca.status.issued;
+    const paced = certificateHandler({
+      ...deps,
+      authenticator: firstOf([tokens], SILENT_LOG),
+      limits: { nodeBurst: 2 },
+    });
+    const asked = Array.from({ length: 9 }, async () =>
+      paced(
+        {
+          csr,
+          validityDurationSeconds: 0n,
+          metadata: { ImpersonatedIdentity: 'spiffe://cluster.local/ns/shop/sa/cart' },
+        },
+        {
+          credentials: { authorization: `Bearer ${token}`, clusterId: undefined, certificate: undefined, peer: '' },
+          signal: AbortSignal.timeout(10_000),
+        },
+      ),
+    );
+    const codes = (await Promise.allSettled(asked)).map(each =>
+      each.status === 'fulfilled' ? 'given' : (each.reason as { code: string }).code,
+    );
+    assert.deepEqual(
+      [codes.filter(code => code === 'given').length, codes.filter(code => code === 'resource_exhausted').length],
+      [2, 7],
+    );
+    assert.equal(ca.status.issued, before + 2);
     const broken: Authenticator = { authenticate: () => Promise.reject(new Error('secret')) };
     const rejecting = certificateHandler({ ...deps, authenticator: broken });
     const credentials = { authorization: undefined, clusterId: undefined, certificate: undefined, peer: '' };

@@ -1,13 +1,14 @@
 // CreateCertificate as istiod answers it: proves the caller, decides whose certificate it may have, has it signed, and turns
 // every refusal into a gRPC status. Who is refused for what they are learns nothing more than that; the reason is in the
 // audit log.
-import { formatSpiffeId, parseSpiffeId, type SpiffeId } from '@ambit/mesh';
+import { formatSpiffeId, parseSpiffeId, type SpiffeId, sameSpiffeId } from '@ambit/mesh';
 import { type CertificateHandler, type CertificateRequest, type GrpcCode, GrpcError } from '@ambit/wire/grpc-server';
 import type { AuthOutcome, Authenticator, Caller, Credentials } from '../auth/caller.ts';
 import { ControlError } from '../errors.ts';
 import type { PodDirectory } from '../model/resource.ts';
 import { authorizeIdentity } from './authorize.ts';
 import type { CertificateAuthority } from './certificate-authority.ts';
+import { type IssueLimits, IssuePace } from './issue-pace.ts';
 
 export interface HandlerDeps {
   readonly ca: CertificateAuthority;
@@ -15,6 +16,8 @@ export interface HandlerDeps {
   readonly directory: PodDirectory;
   /** Accounts, `namespace/name`, that may ask for identities of pods on their node. */
   readonly trustedAccounts: readonly string[];
+  /** How many certificates one caller is given. */
+  readonly limits?: Partial<IssueLimits>;
 }
 
 const STATUSES: ReadonlyMap<string, GrpcCode> = new Map([
@@ -28,6 +31,10 @@ const OPAQUE = 'request authenticate failure';
 
 export function certificateHandler(deps: HandlerDeps): CertificateHandler {
   const { ca, authenticator } = deps;
+  const pace = new IssuePace({
+    now: () => performance.now(),
+    ...(deps.limits === undefined ? {} : { limits: deps.limits }),
+  });
   return async (request, { credentials }) => {
     const { peer } = credentials;
     const outcome = await authenticate(authenticator, credentials);
@@ -37,6 +44,10 @@ export function certificateHandler(deps: HandlerDeps): CertificateHandler {
     }
     const { caller } = outcome;
     const identity = chooseIdentity(deps, caller, request, peer);
+    if (!pace.take(caller, sameSpiffeId(identity, caller.identity))) {
+      ca.refused({ caller, peer }, 'ca.too_many', 'more certificates than one caller needs', formatSpiffeId(identity));
+      throw new GrpcError('resource_exhausted', 'too many certificates for one caller, try again later');
+    }
     try {
       const certChain = ca.issue({
         caller,
