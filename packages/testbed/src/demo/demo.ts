@@ -25,6 +25,7 @@ export interface DemoOptions extends StageOptions {
 }
 
 const DRAW_MS = 1_000;
+const SETTLE_MS = 100;
 const FIRST_ROW_TIMEOUT_MS = 20_000;
 const STOP_SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
@@ -106,7 +107,7 @@ class Demo {
   #takeRecord(line: string): void {
     const record = readRecord(line);
     if (record === undefined) this.#dropped += droppedIn(line);
-    else this.#book.add(record);
+    else if (this.#book.add(record)) this.#wake();
   }
 
   #statistics(from: string, to: string): CallStatistics {
@@ -132,7 +133,7 @@ class Demo {
       const state = await this.#state(stage);
       this.#tell(state);
       screen.draw([...renderDemo(state, screen.style), '', hint, paint(this.#footer, 'dim', screen.style)]);
-      await this.#pause(Math.min(DRAW_MS, end - performance.now()));
+      await this.#untilNews(Math.min(DRAW_MS, end - performance.now()));
     }
   }
 
@@ -156,6 +157,15 @@ class Demo {
       if (seen.length >= (control.state.isEdited ? 1 : control.expected.length)) return;
       await this.#pause(100);
     }
+  }
+
+  #wake: () => void = () => undefined;
+
+  /** A change is drawn at once, and with it what comes of it in the same moment. */
+  async #untilNews(ms: number): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#wake = resolve;
+    await Promise.race([promise.then(async () => this.#pause(Math.min(SETTLE_MS, ms))), this.#pause(ms)]);
   }
 
   async #pause(ms: number): Promise<void> {

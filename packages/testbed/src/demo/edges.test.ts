@@ -91,20 +91,23 @@ test('a denial is told by its policy, another refusal is a failure', () => {
   assert.equal(edge.encryptedConnections, 0);
 });
 
-test('the last word of a policy or a connection is what an edge is now', () => {
+test('the last word of a policy or a connection is what an edge is now, and its changes are told', () => {
   const book = new EdgeBook();
   const denial = { direction: 'inbound', reason: 'policy.denied_by', policy: 'shop/callers' };
-  book.add(seen({ event: 'refused', ...denial }));
-  assert.equal(only(book).now, 'denied');
-  book.add(seen({ event: 'close', reason: 'hbone.refused_stream' }));
-  assert.equal(only(book).now, 'denied', 'what the other end says of the same connection');
-  book.add(seen({}));
-  book.add(seen({ event: 'close' }));
-  assert.equal(only(book).now, 'encrypted');
-  book.add(seen({ event: 'close', ...denial }));
-  assert.equal(only(book).now, 'denied', 'a connection that was cut');
-  book.add(seen({ protocol: 'TCP', tls: undefined }));
-  assert.equal(only(book).now, 'plaintext');
+  const steps = [
+    [{ event: 'refused', ...denial }, true, 'denied'],
+    // What the other end says of the same connection.
+    [{ event: 'close', reason: 'hbone.refused_stream' }, false, 'denied'],
+    [{}, true, 'encrypted'],
+    [{ event: 'close' }, false, 'encrypted'],
+    // A connection that was cut.
+    [{ event: 'close', ...denial }, true, 'denied'],
+    [{ protocol: 'TCP', tls: undefined }, true, 'plaintext'],
+  ] as const;
+  for (const [fields, isNews, now] of steps) {
+    assert.equal(book.add(seen(fields)), isNews);
+    assert.equal(only(book).now, now);
+  }
 });
 
 test('a peer that the mesh does not know goes by its address', () => {

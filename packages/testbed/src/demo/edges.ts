@@ -55,13 +55,16 @@ interface Draft {
 export class EdgeBook {
   readonly #drafts = new Map<string, Draft>();
 
-  add(record: SeenRecord): void {
+  /** @returns whether connections of its edge go another way than before */
+  add(record: SeenRecord): boolean {
     const draft = this.#draft(record.source.name ?? record.source.ip, record.destination.name ?? record.destination.ip);
     noteIdentities(draft, record);
     const end = draft.ends[record.direction];
+    const before = draft.now;
     if (record.event !== 'open') end.bytes += record.bytes;
     if (record.event === 'open') noteOpen(draft, end, record);
     else if (record.reason !== undefined) noteFailure(draft, end, record);
+    return draft.now !== before;
   }
 
   edges(): Edge[] {
