@@ -1,0 +1,242 @@
+// One life of the node proxy: makes its parts and wires them, in upstream's order of start and drain.
+import { MeshState } from '@ambit/mesh';
+import { releaseMemory, setOpenFileLimitToMax } from '@ambit/native';
+import { logAccess } from './access-log.ts';
+import { type AdminServer, serveAdmin } from './admin/admin-server.ts';
+import { checkCapabilities } from './capabilities.ts';
+import { systemClock } from './clock.ts';
+import type { Config } from './config.ts';
+import { errorText, ZtunnelError } from './errors.ts';
+import type { CertificateAuthority } from './identity/certificate-authority.ts';
+import { CertificateManager, type CertificateState } from './identity/certificate-manager.ts';
+import { NO_AUTHORITY } from './identity/open-authority.ts';
+import type { Fields, Log, Logger } from './log.ts';
+import { loadMesh, type StopWatching } from './mesh-source.ts';
+import { withSource } from './record-enrichment.ts';
+import { Readiness, type ReadinessServer, serveReadiness } from './readiness.ts';
+import { RecordStream } from './record-stream.ts';
+import { RevocationList } from './revocation/revocation-list.ts';
+import type { Shutdown } from './shutdown.ts';
+import { announceStart, proxyVersion } from './start-announcement.ts';
+import { Supervisor } from './supervisor.ts';
+import { ILLEGAL_PORTS, workerSettings } from './worker-settings.ts';
+import type { XdsSource } from './xds/xds-source.ts';
+import type { ZdsRunner } from './zds/run-zds.ts';
+
+export interface ProxyOptions {
+  readonly workerEntry?: URL;
+  readonly readinessPort?: number;
+}
+
+const READINESS_PORT = 15021;
+const ANSWER_TIMEOUT_MS = 10_000;
+const TIDY_MS = 4000;
+
+/** Parts are released in reverse order of their start. */
+export class Proxy {
+  readonly #config: Config;
+  readonly #log: Log;
+  readonly #options: ProxyOptions;
+  readonly #readiness: Readiness;
+  readonly #certificates: CertificateManager;
+  readonly #state: MeshState;
+  readonly #supervisor: Supervisor;
+  readonly #records: RecordStream | undefined;
+  readonly #revocations: RevocationList | undefined;
+  #xds: XdsSource | undefined;
+
+  constructor(config: Config, log: Log, authority: CertificateAuthority, options: ProxyOptions) {
+    this.#config = config;
+    this.#log = log;
+    this.#options = options;
+    this.#readiness = new Readiness({ log: log.scope('ztunnel::readiness'), now: systemClock.now });
+    this.#state = new MeshState({ localNode: config.nodeName });
+    this.#certificates = new CertificateManager({
+      authority,
+      clock: systemClock,
+      random: Math.random,
+      onChange: (identity, state) => this.#onCertificate(identity, state),
+      log: log.scope('ztunnel::identity'),
+    });
+    const access = log.scope('access');
+    this.#records = config.recordsPath === undefined ? undefined : RecordStream.open(config.recordsPath);
+    this.#supervisor = new Supervisor(
+      {
+        view: this.#state,
+        identities: this.#certificates,
+        clock: systemClock,
+        random: Math.random,
+        log: log.scope('ztunnel::supervisor'),
+        lookup: destination => this.#xds?.lookup?.prepare(destination),
+        onRecords: records => {
+          for (const record of records) {
+            const complete = withSource(record, this.#state, config.network);
+            logAccess(access, complete);
+            this.#records?.write(complete);
+          }
+        },
+      },
+      {
+        entry: options.workerEntry ?? new URL('./worker/main.ts', import.meta.url),
+        workers: config.workers,
+        settings: workerSettings(config, {
+          opens: this.#records !== undefined || access.isEnabled('debug'),
+          cleanCloses: this.#records !== undefined || access.isEnabled('info'),
+        }),
+        routes: {
+          network: config.network,
+          illegalPorts: new Set(ILLEGAL_PORTS),
+          preserveSource: config.originalSource !== false,
+          localhostAppTunnel: config.localhostAppTunnel,
+        },
+        answerTimeoutMs: ANSWER_TIMEOUT_MS,
+      },
+    );
+    this.#revocations =
+      config.crlPath === undefined
+        ? undefined
+        : new RevocationList(config.crlPath, {
+            log: log.scope('ztunnel::revocation'),
+            onChange: keys => this.#supervisor.setRevocations(keys),
+            onUsable: () => this.#readiness.clear('revocation list'),
+          });
+  }
+
+  /** From start to the end of the drain. @throws ZtunnelError and system errors of the start */
+  async run(shutdown: Shutdown): Promise<void> {
+    const log = this.#log.scope('ztunnel::app');
+    announceStart(this.#config, log);
+    raiseOpenFileLimit(log);
+    this.#readiness.block('state manager');
+    this.#readiness.block('proxy');
+    if (this.#revocations !== undefined) this.#readiness.block('revocation list');
+    if (this.#config.devCa === undefined && this.#config.ca === undefined) {
+      this.#readiness.block('certificates');
+      log.error(NO_AUTHORITY, [['err.code', 'identity.unavailable']]);
+    }
+    let stopWatching: StopWatching = () => undefined;
+    let readiness: ReadinessServer | undefined;
+    let zds: ZdsRunner | undefined;
+    let admin: AdminServer | undefined;
+    try {
+      readiness = await serveReadiness(this.#readiness, {
+        port: this.#options.readinessPort ?? READINESS_PORT,
+        ipv6: this.#config.ipv6Enabled,
+        address: this.#config.bindAddress,
+      });
+      admin = await this.#serveAdmin();
+      stopWatching = await this.#loadMesh();
+      await this.#supervisor.start();
+      await this.#revocations?.start();
+      if (await this.#followControlPlane(shutdown)) {
+        zds = await this.#startServing();
+        this.#readiness.clear('proxy');
+        // The start leaves garbage behind (compiled text, parsed files) that a quiet proxy would keep for ever.
+        setTimeout(releaseMemory, TIDY_MS).unref();
+      }
+      log.info('Shutdown requested, draining', [['cause', await shutdown.requested]]);
+      zds?.stop();
+      stopWatching();
+      const drained = Promise.all([readiness.close(), this.#supervisor.drain(this.#config.terminationDeadlineMs)]);
+      await Promise.race([drained, shutdown.insisted]);
+      log.info('shutdown complete');
+    } finally {
+      zds?.stop();
+      stopWatching();
+      this.#revocations?.close();
+      await this.#xds?.stop();
+      this.#certificates.stop();
+      await this.#supervisor.stop();
+      await this.#records?.close();
+      void admin?.close();
+      // A second close does nothing; one that still waits for a client does not hold up the end.
+      void readiness?.close();
+    }
+  }
+
+  /** People can look from the start on. A port that is taken costs the view, never the service. */
+  async #serveAdmin(): Promise<AdminServer | undefined> {
+    const { adminPort, ipv6Enabled, bindAddress } = this.#config;
+    const deps = {
+      state: this.#state,
+      certificates: this.#certificates,
+      config: this.#config,
+      xds: () => this.#xds?.status,
+      version: proxyVersion(),
+    };
+    try {
+      return await serveAdmin(deps, { port: adminPort, ipv6: ipv6Enabled, address: bindAddress });
+    } catch (error) {
+      const fields: Fields = [
+        ['port', adminPort],
+        ['error', errorText(error)],
+      ];
+      this.#log.scope('ztunnel::admin').warn('Cannot open the admin port', fields);
+      return undefined;
+    }
+  }
+
+  async #loadMesh(): Promise<StopWatching> {
+    const log = this.#log.scope('ztunnel::state');
+    const onChange = (): void => this.#supervisor.onMeshChanged();
+    return await loadMesh({ state: this.#state, log, onChange }, this.#config);
+  }
+
+  /** Until the first state of the control plane is there no pod is served; false when the end came first. */
+  async #followControlPlane(shutdown: Shutdown): Promise<boolean> {
+    const { xds } = this.#config;
+    let isReady = true;
+    if (xds !== undefined) {
+      // Loaded here and not above: whoever has no control plane needs neither HTTP/2 nor the schemas.
+      const { startXds } = await import('./xds/xds-source.ts');
+      this.#xds = startXds(
+        {
+          state: this.#state,
+          prefetcher: this.#certificates,
+          onChange: change => this.#supervisor.onMeshChanged(change),
+          clock: systemClock,
+          random: Math.random,
+          log: this.#log.scope('ztunnel::xds'),
+        },
+        xds,
+        this.#config,
+      );
+      isReady = await Promise.race([this.#xds.ready.then(() => true), shutdown.requested.then(() => false)]);
+    }
+    if (isReady) this.#readiness.clear('state manager');
+    return isReady;
+  }
+
+  #onCertificate(identity: string, state: CertificateState): void {
+    this.#supervisor.onCertificate(identity, state);
+    if (this.#revocations === undefined || state.kind !== 'available') return;
+    const bundles = this.#certificates
+      .snapshot()
+      .flatMap(([, each]) => (each.kind === 'available' ? [each.certificate.material.rootsPem] : []));
+    this.#revocations.setIssuers([...new Set(bundles)].sort().join(''));
+  }
+
+  async #startServing(): Promise<ZdsRunner | undefined> {
+    const { dedicatedWorkload, packetMark, inpodUds } = this.#config;
+    if (dedicatedWorkload !== undefined) {
+      const failure = await this.#supervisor.openPod({ uid: 'dedicated', ...dedicatedWorkload }, undefined);
+      if (failure !== undefined)
+        throw new ZtunnelError('enrol.failed', `cannot open the proxy's ports: ${failure.message}`);
+      return undefined;
+    }
+    checkCapabilities(packetMark);
+    this.#readiness.block('workload proxy manager');
+    // Loaded here and not above: the protobuf library is 10 MB that dedicated mode has no use for.
+    const { runZds } = await import('./zds/run-zds.ts');
+    return runZds(inpodUds, this.#supervisor, this.#readiness, this.#log.scope('ztunnel::inpod'));
+  }
+}
+
+/** A connection takes two descriptors, and what a shell or a container starts with is for a thousand. */
+function raiseOpenFileLimit(log: Logger): void {
+  try {
+    setOpenFileLimitToMax();
+  } catch (error) {
+    log.warn('Cannot raise the limit of open files', [['error', errorText(error)]]);
+  }
+}
