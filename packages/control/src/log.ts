@@ -30,7 +30,7 @@ export function createLog(options: LogOptions, scope = 'control'): Log {
     options.write(
       options.format === 'json'
         ? `${JSON.stringify({ time, level, scope, message, ...fields })}\n`
-        : `${time}\t${level}\t${scope}\t${message}${plainFields(fields)}\n`,
+        : `${time}\t${level}\t${scope}\t${printable(message)}${printable(plainFields(fields))}\n`,
     );
   };
   return {
@@ -50,6 +50,14 @@ export const SILENT_LOG: Log = {
   error: () => undefined,
   scope: () => SILENT_LOG,
 };
+
+/** A message may quote a name or a file of somebody else's: it stays one line, and says nothing to a terminal. */
+function printable(text: string): string {
+  // The first character of the fields is our own tab.
+  return text.replaceAll(/(?!^\t)[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, each => {
+    return `\\u${(each.codePointAt(0) ?? 0).toString(16).padStart(4, '0')}`;
+  });
+}
 
 function plainFields(fields: Fields): string {
   const parts = Object.entries(fields).flatMap(([key, value]) =>

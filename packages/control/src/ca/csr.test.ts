@@ -1,11 +1,14 @@
 import 'reflect-metadata';
 import assert from 'node:assert/strict';
-import { createPublicKey, webcrypto } from 'node:crypto';
+import { createPublicKey, generateKeyPairSync, webcrypto } from 'node:crypto';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import * as x509 from '@peculiar/x509';
 import fc from 'fast-check';
 import { ControlError } from '../errors.ts';
 import { MAX_CSR_BYTES, readCsr } from './csr.ts';
+import { bitString, explicit, oid, readOne, sequence, smallInteger } from './der.ts';
+import { openssl, withDirectory } from './openssl-testing.ts';
 
 const ALGORITHM = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' };
 
@@ -76,4 +79,61 @@ test('refuses what is too large, cut, followed by more, or not a request', async
     }),
     { seed: 402, numRuns: 500 },
   );
+});
+
+/** A request around any key, signed by nobody. */
+function around(spki: Uint8Array): string {
+  const info = sequence(smallInteger(0), sequence(), spki, explicit(0));
+  return pem(sequence(info, sequence(oid('1.2.840.113549.1.1.11')), bitString(Buffer.alloc(256))));
+}
+
+test('keys that are costly to check, or that prove nothing, are refused before anything is checked with them', () => {
+  const { n } = generateKeyPairSync('rsa', { modulusLength: 2048 }).publicKey.export({ format: 'jwk' });
+  const key = (e: string) =>
+    createPublicKey({
+      key: { kty: 'RSA', n: n ?? '', e: Buffer.from(e, 'hex').toString('base64url') },
+      format: 'jwk',
+    }).export({ type: 'spki', format: 'der' });
+  for (const e of ['01', '02', '010000', '01'.repeat(9), '01'.repeat(255)]) {
+    assert.throws(() => readCsr(around(key(e))), { code: 'ca.bad_key' }, e);
+  }
+  // What is wrong here is the signature alone.
+  for (const e of ['03', '010001']) assert.throws(() => readCsr(around(key(e))), { code: 'ca.bad_csr' }, e);
+});
+
+test('a curve that is spelled out instead of named does not come out of a request as another one', async () => {
+  await withDirectory(async directory => {
+    const file = join(directory, 'explicit.key');
+    await openssl('ecparam', '-name', 'prime256v1', '-genkey', '-noout', '-param_enc', 'explicit', '-out', file);
+    const csr = await openssl('req', '-new', '-key', file, '-subj', '/');
+    try {
+      const key = createPublicKey({ key: readCsr(csr), format: 'der', type: 'spki' });
+      assert.equal(key.asymmetricKeyDetails?.namedCurve, 'prime256v1');
+    } catch (error) {
+      assert.ok(error instanceof ControlError && error.code === 'ca.bad_key', String(error));
+    }
+  });
+});
+
+test('lengths that lie, that are not minimal or not definite, and bytes after the end are refused', async () => {
+  const { der } = await makeRequest();
+  const body = readOne(der).content;
+  const length = Buffer.from([body.length >> 8, body.length & 0xff]);
+  const bad = [
+    Buffer.concat([der, Buffer.from([0])]),
+    Buffer.concat([der, der]),
+    Buffer.concat([Buffer.from([0x30, 0x80]), body, Buffer.from([0, 0])]),
+    Buffer.concat([Buffer.from([0x30, 0x83, 0]), length, body]),
+    Buffer.concat([Buffer.from([0x30, 0x84, 0, 0]), length, body]),
+    Buffer.concat([Buffer.from([0x30, 0x84, 0xff, 0xff, 0xff, 0xff]), body]),
+    Buffer.concat([Buffer.from([0x30, 0xff]), Buffer.alloc(127, 0xff), body]),
+    Buffer.concat([Buffer.from([0x3f, 0x81, 0x10]), der.subarray(1)]),
+    Buffer.from([0x30]),
+    Buffer.from([0x30, 0x82]),
+    Buffer.alloc(0),
+    sequence(sequence(...Array.from({ length: 2_000 }, () => sequence()))),
+  ];
+  for (const each of bad) {
+    assert.throws(() => readCsr(pem(each)), { code: 'ca.bad_csr' }, each.toString('hex', 0, 12));
+  }
 });

@@ -8,6 +8,8 @@ import { readAll, readOne, Tag } from './der.ts';
 /** Larger than any honest request: RSA 4096 with a few names has under 2 KiB. */
 export const MAX_CSR_BYTES = 16 * 1024;
 
+const MAX_EXPONENT = 2n ** 64n;
+
 const PEM =
   /^\s*-----BEGIN (?:NEW )?CERTIFICATE REQUEST-----\r?\n([A-Za-z0-9+/=\r\n]+)-----END (?:NEW )?CERTIFICATE REQUEST-----\s*$/;
 
@@ -89,8 +91,10 @@ function importKey(spki: Buffer): KeyObject {
 function checkKey(key: KeyObject): void {
   const { namedCurve, modulusLength = 0, publicExponent = 0n } = key.asymmetricKeyDetails ?? {};
   if (key.asymmetricKeyType === 'ec' && (namedCurve === 'prime256v1' || namedCurve === 'secp384r1')) return;
-  // An exponent of 1 makes every signature its own message: such a request proves nothing.
-  if (key.asymmetricKeyType === 'rsa' && modulusLength >= 2048 && modulusLength <= 4096 && publicExponent >= 3n) return;
+  // An exponent of 1 makes every signature its own message: such a request proves nothing. One as long as the modulus makes
+  // each signature a hundred times as costly to check, for us and for every peer.
+  const isFit = publicExponent >= 3n && publicExponent < MAX_EXPONENT && (publicExponent & 1n) === 1n;
+  if (key.asymmetricKeyType === 'rsa' && modulusLength >= 2048 && modulusLength <= 4096 && isFit) return;
   const what = namedCurve ?? (modulusLength > 0 ? `${modulusLength} bits` : '');
   throw new ControlError('ca.bad_key', `the key of the request is ${key.asymmetricKeyType ?? 'unknown'} ${what}`, {
     next: 'use P-256, P-384, or RSA of 2048 to 4096 bits',

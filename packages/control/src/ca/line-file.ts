@@ -1,6 +1,16 @@
 // A file that only grows, a JSON object a line, written before the call returns: what was written survives the death of this
 // process. A line that did not fit (a full disk) is taken back whole, so that the next one starts on a line of its own.
-import { closeSync, fstatSync, ftruncateSync, openSync, readFileSync, renameSync, rmSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  fchmodSync,
+  fstatSync,
+  ftruncateSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeSync,
+} from 'node:fs';
 
 export class LineFile {
   readonly path: string;
@@ -11,6 +21,8 @@ export class LineFile {
   constructor(path: string) {
     this.path = path;
     this.#fd = openSync(path, 'a', 0o600);
+    // It may have been there: restored from a backup, say, which kept its content and not its mode.
+    fchmodSync(this.#fd, 0o600);
     this.#bytes = fstatSync(this.#fd).size;
   }
 

@@ -1,22 +1,29 @@
 // Files that hold secrets or must survive a crash: written beside, flushed, and moved into place; read only if nobody else
 // can. Used for everything the control plane keeps in its state directory.
+import { randomUUID } from 'node:crypto';
 import { constants } from 'node:fs';
 import { lstat, mkdir, open, rename, rm, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { ControlError } from '../errors.ts';
 
-let count = 0;
-
-/** Makes the directory, 0700, if it is not there. @throws ca.state when it cannot be or is open to writing by others */
+/** Makes the directory, 0700, if it is not there. @throws ca.state when it cannot be, is another user's, or others may write in it */
 export async function ensureStateDirectory(path: string): Promise<void> {
+  let isForeign: boolean;
   try {
     await mkdir(path, { recursive: true, mode: 0o700 });
-    const { mode } = await stat(path);
-    if ((mode & 0o022) === 0) return;
+    const { mode, uid } = await stat(path);
+    isForeign = isOfAnother(uid);
+    if (!isForeign && (mode & 0o022) === 0) return;
   } catch (cause) {
     throw new ControlError('ca.state', `cannot use the state directory ${path}: ${reasonOf(cause)}`, {
       cause,
       next: 'choose another with --state, or give this user the right to make it',
+    });
+  }
+  if (isForeign) {
+    // Whoever owns it can put another key there at any time.
+    throw new ControlError('ca.state', `the state directory ${path} belongs to another user`, {
+      next: 'choose another with --state, or chown it',
     });
   }
   throw new ControlError('ca.state', `others may write in the state directory ${path}`, {
@@ -26,10 +33,10 @@ export async function ensureStateDirectory(path: string): Promise<void> {
 
 /** Replaces the file in one step: after a crash it has its old content or its new. @throws what the file system says */
 export async function writeAtomically(path: string, content: string, mode: number): Promise<void> {
-  count += 1;
-  const beside = `${path}.${process.pid}.${count}.tmp`;
+  // Random: in a container every process has the same number, and what a crash left must not be in the way.
+  const beside = `${path}.${randomUUID()}.tmp`;
+  const file = await open(beside, 'wx', mode);
   try {
-    const file = await open(beside, 'wx', mode);
     try {
       // The umask may have taken bits away that a public file needs.
       await file.chmod(mode);
@@ -46,7 +53,7 @@ export async function writeAtomically(path: string, content: string, mode: numbe
   await syncDirectory(dirname(path));
 }
 
-/** The file's text; undefined when there is none. @throws ca.key_permissions when group or others may read or write it */
+/** The file's text; undefined when there is none. @throws ca.key_permissions when it is another user's, or others may use it */
 export async function readSecret(path: string): Promise<string | undefined> {
   let file: Awaited<ReturnType<typeof open>>;
   try {
@@ -57,7 +64,9 @@ export async function readSecret(path: string): Promise<string | undefined> {
     throw error;
   }
   try {
-    const { mode } = await file.stat();
+    const { mode, uid } = await file.stat();
+    if (isOfAnother(uid))
+      throw permissions(path, 'belongs to another user', `chown ${process.geteuid?.() ?? 0} ${path}`);
     if ((mode & 0o077) !== 0) {
       throw permissions(path, `can be used by others (mode ${(mode & 0o777).toString(8)})`, `chmod 600 ${path}`);
     }
@@ -73,6 +82,11 @@ export function isMissing(error: unknown): boolean {
 
 export function reasonOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
+}
+
+/** Neither ours nor root's, who can do everything anyway. */
+function isOfAnother(uid: number): boolean {
+  return uid !== 0 && uid !== process.geteuid?.();
 }
 
 async function syncDirectory(path: string): Promise<void> {
