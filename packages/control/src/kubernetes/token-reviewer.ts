@@ -18,12 +18,19 @@ export interface TokenReviewerOptions {
   readonly log: Log;
   /** How long a proven caller is remembered; at most 60 s, the default. */
   readonly cacheMs?: number;
-  /** How many verdicts are remembered. Default 10 000; the oldest goes. */
+  /** How many verdicts of each kind are remembered. Default 10 000; the oldest goes. */
   readonly maxEntries?: number;
   /** How many reviews run at once; further callers are told to come again. Default 64. */
   readonly maxPending?: number;
+  /** Of these for one address: a stranger with ever new tokens must not take everybody's places. Default 8. */
+  readonly maxPendingOfPeer?: number;
   /** Milliseconds since the epoch. */
   readonly now?: () => number;
+}
+
+interface Verdict {
+  readonly outcome: AuthOutcome;
+  readonly untilMs: number;
 }
 
 const MAX_CACHE_MS = 60_000;
@@ -37,22 +44,26 @@ const NAME = /^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$/;
 
 export function createTokenReviewer(options: TokenReviewerOptions): Authenticator {
   const { client, trustDomain, clusterId, audiences = ['istio-ca'], maxEntries = 10_000, maxPending = 64 } = options;
+  const { maxPendingOfPeer = 8 } = options;
   const now = options.now ?? Date.now;
   const log = options.log.scope('token-review');
   const cacheMs = Math.min(options.cacheMs ?? MAX_CACHE_MS, MAX_CACHE_MS);
-  const verdicts = new Map<string, { readonly outcome: AuthOutcome; readonly untilMs: number }>();
+  // Apart, so that no flood of bad tokens drives the good ones out.
+  const verdicts = { caller: new Map<string, Verdict>(), refused: new Map<string, Verdict>() };
   const pending = new Map<string, Promise<AuthOutcome>>();
+  const pendingOf = new Map<string, number>();
 
   const remember = (key: string, token: string, outcome: AuthOutcome): void => {
     if (outcome.kind === 'refused' && outcome.code === 'auth.unavailable') return;
     const forMs = outcome.kind === 'caller' ? cacheMs : Math.min(cacheMs, MAX_REFUSED_MS);
     // An expired token is not good because it was: `exp` only ever shortens, so it need not be trusted.
     const untilMs = Math.min(now() + forMs, expiryMs(token) ?? Infinity);
-    verdicts.delete(key);
-    verdicts.set(key, { outcome, untilMs });
-    for (const oldest of verdicts.keys()) {
-      if (verdicts.size <= maxEntries) break;
-      verdicts.delete(oldest);
+    const kept = verdicts[outcome.kind];
+    kept.delete(key);
+    kept.set(key, { outcome, untilMs });
+    for (const oldest of kept.keys()) {
+      if (kept.size <= maxEntries) break;
+      kept.delete(oldest);
     }
   };
 
@@ -85,16 +96,25 @@ export function createTokenReviewer(options: TokenReviewerOptions): Authenticato
         return refuse('auth.unknown_cluster', `the caller is of cluster ${JSON.stringify(named.slice(0, 100))}`);
       }
       const key = createHash('sha256').update(token).digest('base64');
-      const known = verdicts.get(key);
+      const known = verdicts.caller.get(key) ?? verdicts.refused.get(key);
       if (known !== undefined && now() < known.untilMs) return known.outcome;
-      verdicts.delete(key);
+      verdicts.caller.delete(key);
+      verdicts.refused.delete(key);
       const running = pending.get(key);
       if (running !== undefined) return await running;
-      if (pending.size >= maxPending) return unavailable('too many tokens are being reviewed');
+      const peer = credentials.peer.replace(/:\d+$/, '');
+      const ofPeer = pendingOf.get(peer) ?? 0;
+      if (pending.size >= maxPending || ofPeer >= maxPendingOfPeer) {
+        return unavailable('too many tokens are being reviewed');
+      }
       const asked = review(token);
       pending.set(key, asked);
+      pendingOf.set(peer, ofPeer + 1);
       const outcome = await asked;
       pending.delete(key);
+      const left = (pendingOf.get(peer) ?? 1) - 1;
+      if (left === 0) pendingOf.delete(peer);
+      else pendingOf.set(peer, left);
       remember(key, token, outcome);
       if (outcome.kind === 'refused') log.debug('Token refused', { code: outcome.code, peer: credentials.peer });
       return outcome;

@@ -18,7 +18,7 @@ const ZTUNNEL: ReviewedToken = {
   },
 };
 
-type Ask = (token: string | undefined, clusterId?: string) => Promise<AuthOutcome>;
+type Ask = (token: string | undefined, clusterId?: string, peer?: string) => Promise<AuthOutcome>;
 
 async function reviewer(
   t: TestContext,
@@ -29,9 +29,10 @@ async function reviewer(
   t.after(() => client.close());
   const common = { client, trustDomain: 'cluster.local', clusterId: 'Kubernetes', log: SILENT_LOG };
   const authenticator = createTokenReviewer({ ...common, ...options });
-  const ask: Ask = (token, clusterId) => {
+  let port = 1;
+  const ask: Ask = (token, clusterId, peer = `127.0.0.1:${port++}`) => {
     const authorization = token === undefined ? undefined : `Bearer ${token}`;
-    return authenticator.authenticate({ authorization, clusterId, certificate: undefined, peer: '127.0.0.1:1' });
+    return authenticator.authenticate({ authorization, clusterId, certificate: undefined, peer });
   };
   return { server, ask };
 }
@@ -141,5 +142,25 @@ describe('token reviewer', { timeout: 15_000 }, () => {
     assert.equal(server.requests.length, 4);
     const codes = (await Promise.all(['d', 'e', 'f'].map(token => ask(token)))).map(codeOf);
     assert.deepEqual(codes, ['auth.bad_token', 'auth.bad_token', 'auth.unavailable']);
+  });
+
+  test('a stranger with ever new tokens takes neither the places nor the memory of others', async t => {
+    const { server, ask } = await reviewer(t, { maxEntries: 2, maxPendingOfPeer: 2 });
+    server.tokens.set('good', ZTUNNEL);
+    assert.equal(codeOf(await ask('good')), 'let in');
+    const flood = ['a', 'b', 'c', 'd'].map(async token => ask(token));
+    server.tokens.set('other', ZTUNNEL);
+    const other = ask('other', undefined, '10.0.0.2:7');
+    assert.deepEqual((await Promise.all(flood)).map(codeOf), [
+      'auth.bad_token',
+      'auth.bad_token',
+      'auth.unavailable',
+      'auth.unavailable',
+    ]);
+    assert.equal(codeOf(await other), 'let in');
+    for (const token of ['e', 'f', 'g', 'h']) await ask(token);
+    const asked = server.requests.length;
+    assert.equal(codeOf(await ask('good')), 'let in');
+    assert.equal(server.requests.length, asked, 'it was remembered through the flood');
   });
 });
