@@ -134,6 +134,12 @@ describe('hostile peers', { skip: sandboxSkip() }, () => {
       ],
       ['no identity', await leaf({ uris: [], dnsNames: ['cart.shop'] }), /ALERT/, /identity|spiffe/i],
       ['another trust domain', await leaf({ uris: ['spiffe://elsewhere/ns/shop/sa/web'] }), /ALERT/, /trust domain/],
+      [
+        'another trust domain before ours',
+        await leaf({ uris: ['spiffe://elsewhere/ns/shop/sa/web', WEB_ID] }),
+        /ALERT/,
+        /trust domain/,
+      ],
       ['TLS 1.2', { ...asLeaf(valid), maxVersion: 'TLSv1.2' }, /ALERT_PROTOCOL_VERSION/, /version|protocol/i],
     ];
     for (const [name, options, alert, reason] of cases) {

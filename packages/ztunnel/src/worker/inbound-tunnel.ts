@@ -139,8 +139,8 @@ export class InboundTunnel implements HandshakeOwner, TunnelEvents {
     const identity = identities[0];
     const spiffe = identity === undefined ? undefined : parseSpiffeId(identity);
     const trustDomain = pod.workload?.trustDomain;
-    const trusted = identities.some(text => parseSpiffeId(text)?.trustDomain === trustDomain);
-    if (identity === undefined || spiffe === undefined || !trusted) {
+    // Policies judge the first, so it is the first that must be of our trust domain; upstream is content with any.
+    if (identity === undefined || spiffe === undefined || spiffe.trustDomain !== trustDomain) {
       refusePeer(engine, socket);
       const got = identities.join(', ') || 'none';
       this.#refused(
