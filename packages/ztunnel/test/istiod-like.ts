@@ -16,9 +16,8 @@ import {
   status,
 } from '@grpc/grpc-js';
 import { loadSync } from '@grpc/proto-loader';
-import * as x509 from '@peculiar/x509';
 import { ADDRESS_TYPE_URL, AUTHORIZATION_TYPE_URL } from '@ambit/wire/resources';
-import { type Authority, makeLeaf, makeRoot } from '../../native/test/certificates.ts';
+import { IstiodAuthority } from './istiod-like-authority.ts';
 
 /** As the proto loader gives them, as far as they are looked at. */
 interface DeltaRequest {
@@ -84,8 +83,6 @@ const GRACE_MS = 500;
 export class IstiodLike implements Disposable {
   /** The name in its certificate; clients come by address. */
   readonly hostname = NAME;
-  /** Both roots, as `istio-ca-root-cert` would hold them. */
-  readonly rootsPem: string;
   /** Bearer tokens that are taken. */
   readonly tokens = new Set<string>();
   /** All streams so far, in order. */
@@ -95,7 +92,7 @@ export class IstiodLike implements Disposable {
   readonly refused = new Map<string, number>();
   readonly #server: Server;
   readonly #options: IstiodOptions;
-  readonly #issuer: Authority;
+  readonly #authority: IstiodAuthority;
   readonly #held: Readonly<Record<string, Resources>> = {
     [ADDRESS_TYPE_URL]: new Map(),
     [AUTHORIZATION_TYPE_URL]: new Map(),
@@ -105,21 +102,19 @@ export class IstiodLike implements Disposable {
   #pushes = 0;
   #port = 0;
 
-  private constructor(server: Server, options: IstiodOptions, issuer: Authority, rootsPem: string) {
+  private constructor(server: Server, options: IstiodOptions, authority: IstiodAuthority) {
     this.#server = server;
     this.#options = options;
-    this.#issuer = issuer;
-    this.rootsPem = rootsPem;
+    this.#authority = authority;
   }
 
   static async start(options: IstiodOptions): Promise<IstiodLike> {
-    const [root, other] = await Promise.all([makeRoot('O=mesh,CN=root'), makeRoot('O=mesh,CN=next root')]);
-    const issuer = await makeRoot('O=mesh,CN=intermediate', root);
+    const authority = await IstiodAuthority.make();
     const server = new Server({
       'grpc.max_connection_age_ms': options.maxAgeMs,
       'grpc.max_connection_age_grace_ms': GRACE_MS,
     });
-    const istiod = new IstiodLike(server, options, issuer, other.certPem + root.certPem);
+    const istiod = new IstiodLike(server, options, authority);
     const discovery = loadPackageDefinition(loadSync(PROTO('discovery'), LOADING));
     const citadel = loadPackageDefinition(loadSync(PROTO('citadel'), LOADING));
     server.addService(serviceOf(discovery, 'envoy.service.discovery.v3.AggregatedDiscoveryService'), {
@@ -131,14 +126,18 @@ export class IstiodLike implements Disposable {
         answer: sendUnaryData<{ certChain: string[] }>,
       ) => void istiod.#sign(call).then(certChain => answer(null, { certChain }), answer),
     });
-    const serving = await makeLeaf(issuer, { dnsNames: [NAME], uris: [], chainPem: issuer.certPem });
-    const pair = { cert_chain: Buffer.from(serving.certChainPem), private_key: Buffer.from(serving.privateKeyPem) };
+    const pair = await authority.servingPair(NAME);
     const { promise, resolve, reject } = Promise.withResolvers<number>();
     server.bindAsync(`${options.host}:0`, ServerCredentials.createSsl(null, [pair]), (error, port) =>
       error === null ? resolve(port) : reject(error),
     );
     istiod.#port = await promise;
     return istiod;
+  }
+
+  /** Both roots, as `istio-ca-root-cert` would hold them. */
+  get rootsPem(): string {
+    return this.#authority.rootsPem;
   }
 
   get url(): string {
@@ -282,29 +281,10 @@ export class IstiodLike implements Disposable {
       this.refused.set(identity, refused + 1);
       throw unauthenticated;
     }
-    const request = new x509.Pkcs10CertificateRequest(csr);
-    if (!(await request.verify())) {
-      throw Object.assign(new Error('the request does not verify'), { code: status.INVALID_ARGUMENT });
-    }
-    const leaf = await x509.X509CertificateGenerator.create({
-      subject: '',
-      issuer: this.#issuer.certificate.subject,
-      serialNumber: randomUUID().replaceAll('-', '').replace(/^./, '1'),
-      notBefore: new Date(Date.now() - 2 * 60_000),
-      notAfter: new Date(Date.now() + Number(validityDuration) * 1000),
-      signingAlgorithm: { name: 'ECDSA', hash: 'SHA-256' },
-      publicKey: request.publicKey,
-      signingKey: this.#issuer.keys.privateKey,
-      extensions: [
-        new x509.KeyUsagesExtension(x509.KeyUsageFlags.digitalSignature | x509.KeyUsageFlags.keyEncipherment, true),
-        new x509.ExtendedKeyUsageExtension([x509.ExtendedKeyUsage.serverAuth, x509.ExtendedKeyUsage.clientAuth]),
-        new x509.BasicConstraintsExtension(false, undefined, true),
-        new x509.SubjectAlternativeNameExtension([{ type: 'url', value: identity }], true),
-      ],
-    });
+    const chain = await this.#authority.sign(csr, identity, Number(validityDuration));
     this.issued.set(identity, (this.issued.get(identity) ?? 0) + 1);
     this.#tell();
-    return [`${leaf.toString('pem')}\n`, this.#issuer.certPem, this.rootsPem];
+    return [...chain];
   }
 
   #tell(): void {
