@@ -27,6 +27,8 @@ export interface Debounce {
 export interface XdsLimits {
   /** Streams at a time. Default 5 000. */
   readonly maxClients: number;
+  /** Of these for one proof that is bound to a pod or node. Default 16; for one that is not, a quarter of all. */
+  readonly maxOfCaller: number;
   /** New streams a second, and how many at once. Default 100 and 100; a stream waits up to a second for its turn. */
   readonly connectsPerSecond: number;
   readonly connectBurst: number;
@@ -48,6 +50,7 @@ export interface XdsLimits {
 
 export const DEFAULT_LIMITS: XdsLimits = {
   maxClients: 5_000,
+  maxOfCaller: 16,
   connectsPerSecond: 100,
   connectBurst: 100,
   nodeConnectsPerSecond: 0.5,

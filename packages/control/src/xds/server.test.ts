@@ -249,6 +249,39 @@ test('strangers take nothing from the rate of those who are proven, and cannot f
   await peer.next();
 });
 
+test('one caller does not take the places of all, whatever it calls its nodes', async () => {
+  let node: string | undefined = 'n1';
+  const authenticate = {
+    authenticate: async (): Promise<AuthOutcome> => ({
+      kind: 'caller',
+      caller: { identity: ZTUNNEL, via: 'kubernetes', node, pod: undefined },
+    }),
+  };
+  await using fixture = await serve({ authenticate, limits: { maxClients: 9, maxOfCaller: 2 } });
+  fixture.server.update(delta([]));
+  let streams = 0;
+  const open = () => {
+    const peer = fixture.open();
+    streams += 1;
+    peer.send({ node: { id: `ztunnel~10.0.0.9~${streams}.istio-system~d` }, typeUrl: ADDRESS });
+    return peer;
+  };
+  const first = open();
+  await first.next();
+  await open().next();
+  assert.equal(await open().code(), status.RESOURCE_EXHAUSTED);
+  node = 'n2';
+  await open().next();
+  node = undefined;
+  for (let i = 0; i < 3; i++) await open().next();
+  assert.equal(await open().code(), status.RESOURCE_EXHAUSTED);
+  node = 'n1';
+  first.stream.on('error', () => undefined);
+  first.stream.cancel();
+  while (fixture.server.status().clients.length > 5) await new Promise(resolve => setImmediate(resolve));
+  await open().next();
+});
+
 test('a node that reconnects in a loop, and clients beyond the bound, are turned away', async () => {
   await using fixture = await serve({ limits: { nodeConnectBurst: 2, nodeConnectsPerSecond: 0.001, maxClients: 2 } });
   fixture.server.update(delta([]));

@@ -2,10 +2,11 @@
 // Identity fails closed; a client that is too slow, too fast or broken costs itself its stream and nobody else theirs.
 import { randomBytes } from 'node:crypto';
 import { type DeltaCall, type DeltaHandler, type DeltaRequest, GrpcError } from '@ambit/wire/grpc-server';
-import type { Authenticator } from '../auth/caller.ts';
+import type { Authenticator, Caller } from '../auth/caller.ts';
 import type { Log } from '../log.ts';
 import type { ResourceDelta } from '../model/resource.ts';
 import { BoundedLog } from './bounded-log.ts';
+import { CallerPlaces } from './caller-places.ts';
 import { XdsClient } from './client.ts';
 import { checkIdentity, type ClientNode, readClientNode } from './client-node.ts';
 import { DEFAULT_LIMITS, SYSTEM_CLOCK, type XdsClock, type XdsLimits, type XdsServerOptions } from './options.ts';
@@ -38,6 +39,7 @@ export class XdsServer {
   readonly #clients = new Set<XdsClient>();
   readonly #proofs = new WeakMap<XdsClient, Proof>();
   readonly #refusals: BoundedLog;
+  readonly #places: CallerPlaces;
   readonly #nodes = new Map<string, NodeMemory>();
   readonly #connects: TokenBucket;
   readonly #counters = { accepted: 0, refused: 0, dropped: 0, nacks: 0, unknownTypes: 0, pushes: 0 };
@@ -50,6 +52,8 @@ export class XdsServer {
     this.#clock = options.clock ?? SYSTEM_CLOCK;
     this.#refusals = new BoundedLog(this.#log, () => this.#clock.now());
     this.#limits = { ...DEFAULT_LIMITS, ...options.limits };
+    const { maxClients, maxOfCaller } = this.#limits;
+    this.#places = new CallerPlaces({ ofBound: maxOfCaller, ofUnbound: Math.ceil(maxClients / 4) });
     this.#encodings = new SharedEncodings(this.#store, this.#limits.maxSnapshots);
     const debounce = { quietMs: 20, maxMs: 200, ...options.debounce };
     this.#pending = new PendingPush(this.#clock, debounce, delta => this.#push(delta));
@@ -158,6 +162,7 @@ export class XdsServer {
     this.#checkServing();
     const proof = await this.#prove(credentials, authenticate);
     const caller = proof?.caller;
+    if (caller !== undefined) this.#enter(caller, signal);
     // After the proof: strangers must not take the places of nodes that come back.
     const waitMs = this.#connects.take(this.#clock.now(), MAX_CONNECT_WAIT_MS);
     if (waitMs === undefined) throw new GrpcError('resource_exhausted', 'too many new connections');
@@ -252,6 +257,14 @@ export class XdsServer {
     } finally {
       cancel();
     }
+  }
+
+  /** Until the call ends. */
+  #enter(caller: Caller, signal: AbortSignal): void {
+    signal.throwIfAborted();
+    const leave = this.#places.take(caller);
+    if (leave === undefined) throw new GrpcError('resource_exhausted', 'too many streams of one caller');
+    signal.addEventListener('abort', leave, { once: true });
   }
 
   #checkServing(): void {
