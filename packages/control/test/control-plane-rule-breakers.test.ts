@@ -52,11 +52,11 @@ describe('peers that break the rules of a control plane', () => {
   });
 
   after(async () => {
+    await using _ = workspace;
     for (const peer of [plain, secure]) peer.client.close();
     assert.equal(await control.stop(), 0);
     assert.doesNotMatch(control.log(), /fault of ours/);
     assert.equal(control.complaint, '');
-    await workspace[Symbol.asyncDispose]();
   });
 
   async function http2(initialWindowSize?: number): Promise<ClientHttp2Session> {
