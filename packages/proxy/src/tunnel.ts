@@ -1,9 +1,11 @@
 // One HBONE tunnel after its TLS handshake: an HTTP/2 connection of either role that carries only CONNECT streams
 // (spec: RFC 9113; hbone.md). It reads records, decrypts in place, dispatches frames, keeps both flow-control windows of
-// the connection, answers SETTINGS and PING, keeps the peer alive, drains with GOAWAY, and fails as a whole. What a
-// request means is its owner's business (`TunnelEvents`); copying bytes is TunnelStream's.
+// the connection, answers SETTINGS and PING, drains with GOAWAY, and fails as a whole. What a request means is its owner's
+// business (`TunnelEvents`); copying bytes is TunnelStream's, how its own frames look control-frames.ts's.
 //
-// One file although long: connection-level protocol state is one state machine. Life:
+// One file although long: the protocol state of a connection is one state machine. Almost each frame touches windows,
+// streams and life together, and behind another object each of them would cost a load for every frame. `freeze` and `thaw`
+// are the list of that state, so they stand beside it. Life:
 //   open --GOAWAY sent or received--> draining --last stream gone, output sent--> closed
 //   open or draining --any fault--> closed; what was said last (GOAWAY, alert) still reaches the peer (lingering-close).
 // Memory: at most one partial record and one header block, plus what streams hold under the memory budget.
@@ -27,6 +29,7 @@ import {
   type Registration,
 } from '@ambit/native';
 import type { ReasonCode } from '@ambit/mesh';
+import { ControlFrames } from './control-frames.ts';
 import type { Delivery } from './delivery.ts';
 import { CARRY_BYTES, type Engine, type Flushable, type Pumpable, RECEIVE_BYTES } from './engine.ts';
 import {
@@ -37,9 +40,6 @@ import {
   FLOOD_KIND,
   FloodGuard,
   type FloodKind,
-  FRAME_FLAG,
-  FRAME_HEADER_BYTES,
-  FRAME_TYPE,
   FrameReader,
   type FrameSink,
   H2_ERROR,
@@ -52,24 +52,16 @@ import {
   ResponseRules,
   SETTING,
   type Setting,
-  writeConnectRequest,
-  writeConnectResponse,
-  writeFrameHeader,
-  writeGoaway,
-  writePing,
-  writeRstStream,
-  writeSettings,
-  writeSettingsAck,
-  writeWindowUpdate,
 } from './h2/index.ts';
 import type { FrozenTunnel } from './frozen.ts';
+import { KeepAlive, type KeepAliveSettings } from './keep-alive.ts';
 import { closeLingering } from './lingering-close.ts';
+import { statusText } from './status-text.ts';
 import { TunnelOutput } from './tunnel-output.ts';
-import type { Timer } from './timers.ts';
 import { failed, type StreamEnd, type StreamOwner, TunnelStream, UNOWNED } from './tunnel-stream.ts';
 
 /** What both roles agree on; resolved once per process from the configuration. */
-export interface TunnelSettings {
+export interface TunnelSettings extends KeepAliveSettings {
   /** Receive window of each stream, bytes. */
   readonly streamWindowBytes: number;
   /** Receive window of the connection, bytes. */
@@ -80,10 +72,6 @@ export interface TunnelSettings {
   readonly maxHeaderListBytes: number;
   /** Streams a peer may have open at a time (server role). */
   readonly maxConcurrentStreams: number;
-  /** A tunnel that received nothing for this long is asked with a PING. */
-  readonly pingIntervalMs: number;
-  /** A PING that is not answered within this time ends the tunnel. */
-  readonly pingTimeoutMs: number;
 }
 
 /** Whoever owns the tunnel: the pool (client role) or the inbound server. */
@@ -105,39 +93,12 @@ export const ASSUMED_PEER_STREAMS = 100;
 /** A turn reads a tunnel at most this often before others have their say. */
 const READS_PER_PUMP = 2;
 const CREDIT_SHARE = 4;
-const PREFACE = Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n', 'latin1');
 const DRAIN_PING = Buffer.from('ambitend', 'latin1');
-const ALIVE_PING = Buffer.from('ambitpng', 'latin1');
 const NO_BYTES = new Uint8Array(0);
-/** Room for one encoded header block of ours: authority, baggage and forwarded are each bounded far below. */
-const MAX_BLOCK_BYTES = 8 * 1024;
 
-// Tunnels are read and written one at a time, so one block buffer and one set of header rules serve all of a worker.
-const block = Buffer.allocUnsafe(MAX_BLOCK_BYTES);
+// Tunnels are read one at a time, so one set of header rules serves all of a worker.
 const requestRules = new RequestRules();
 const responseRules = new ResponseRules();
-
-/**
- * Phrases of the statuses that a mesh proxy answers with. Not `STATUS_CODES` of node:http: importing that module loads all
- * of Node's fetch as well, 14 MB in every worker.
- */
-const PHRASES: ReadonlyMap<number, string> = new Map([
-  [400, 'Bad Request'],
-  [401, 'Unauthorized'],
-  [403, 'Forbidden'],
-  [404, 'Not Found'],
-  [431, 'Request Header Fields Too Large'],
-  [500, 'Internal Server Error'],
-  [502, 'Bad Gateway'],
-  [503, 'Service Unavailable'],
-  [504, 'Gateway Timeout'],
-]);
-
-/** Status and phrase as upstream's log has them. */
-function statusText(status: number): string {
-  const phrase = PHRASES.get(status);
-  return phrase === undefined ? String(status) : `${status} ${phrase}`;
-}
 
 export class Tunnel implements EventHandler, Pumpable, Flushable, FrameSink {
   readonly engine: Engine;
@@ -165,7 +126,8 @@ export class Tunnel implements EventHandler, Pumpable, Flushable, FrameSink {
   readonly #records: RecordLayer;
   readonly #reader: FrameReader;
   readonly #decoder: HpackDecoder;
-  readonly #encoder: HpackEncoder;
+  readonly #frames: ControlFrames;
+  readonly #keepAlive: KeepAlive;
   readonly #guard: FloodGuard;
   readonly #delivery: Delivery;
   #registration: Registration | undefined;
@@ -187,9 +149,6 @@ export class Tunnel implements EventHandler, Pumpable, Flushable, FrameSink {
   #current: TunnelStream | undefined;
   #currentUnused = 0;
   #waiting: TunnelStream[] = [];
-  #lastReceivedMs: number;
-  #pingSentMs = 0;
-  #timer: Timer | undefined;
 
   /** Takes over `fd` and `records` right after the handshake. Call `start` to send the preface. */
   constructor(
@@ -211,20 +170,24 @@ export class Tunnel implements EventHandler, Pumpable, Flushable, FrameSink {
     this.#delivery = engine.delivery;
     const limits = { ...DEFAULT_FRAME_LIMITS, maxFrameSize: settings.maxFrameBytes };
     const hpack = { maxHeaderListBytes: settings.maxHeaderListBytes };
+    let encoder: HpackEncoder;
     if (resume === undefined) {
       this.#reader = new FrameReader(role, limits, this);
       this.#decoder = new HpackDecoder(hpack);
-      this.#encoder = new HpackEncoder();
+      encoder = new HpackEncoder();
     } else {
       this.#reader = FrameReader.fromState(role, limits, this, resume.reader);
       this.#decoder = HpackDecoder.fromState(resume.decoder, hpack);
-      this.#encoder = HpackEncoder.fromState(resume.encoder);
+      encoder = HpackEncoder.fromState(resume.encoder);
     }
+    this.#frames = new ControlFrames(engine, this, this.output, encoder);
+    this.#keepAlive = new KeepAlive(engine, this.#frames, settings, () =>
+      this.destroy('hbone.ping_timeout', `no answer to a PING within ${settings.pingTimeoutMs} ms`),
+    );
     this.#peerSettingsSeen = resume?.reader.settingsSeen ?? false;
     this.#guard = new FloodGuard(engine.nowMs);
     // The window of a connection starts at this and can only be raised.
     this.#receiveWindow = Math.max(DEFAULT_WINDOW_SIZE, settings.connectionWindowBytes);
-    this.#lastReceivedMs = engine.nowMs;
     this.lastUsedMs = engine.nowMs;
   }
 
@@ -239,21 +202,16 @@ export class Tunnel implements EventHandler, Pumpable, Flushable, FrameSink {
         ? { id: SETTING.ENABLE_PUSH, value: 0 }
         : { id: SETTING.MAX_CONCURRENT_STREAMS, value: settings.maxConcurrentStreams },
     ];
-    if (role === 'client') {
-      const at = this.output.reserve(PREFACE.length);
-      if (at >= 0) PREFACE.copy(this.output.buffer, at);
-    }
-    const at = this.output.reserve(FRAME_HEADER_BYTES + 6 * list.length);
-    if (at >= 0) writeSettings(this.output.buffer, at, list);
+    if (role === 'client') this.#frames.preface();
+    this.#frames.settings(list);
     const extra = settings.connectionWindowBytes - DEFAULT_WINDOW_SIZE;
-    if (extra > 0) this.sendWindowUpdate(0, extra);
-    this.engine.markDirty(this);
+    if (extra > 0) this.#frames.windowUpdate(0, extra);
     this.#listen();
   }
 
   #listen(): void {
     this.#registration = this.engine.reactor.add(this.#fd, this);
-    this.#timer = this.engine.timers.at(this.engine.nowMs + this.settings.pingIntervalMs, () => this.#keepAlive());
+    this.#keepAlive.start();
   }
 
   // ---- for owners -------------------------------------------------------------------------------------------------
@@ -273,7 +231,7 @@ export class Tunnel implements EventHandler, Pumpable, Flushable, FrameSink {
     const stream = new TunnelStream(this, id, owner);
     this.streams.set(id, stream);
     this.streamsOpened++;
-    if (!this.#sendHeaders(id, writeConnectRequest(this.#encoder, block, 0, request), false)) {
+    if (!this.#frames.request(id, request)) {
       // Nothing was sent: for the peer the id is skipped, so there is nothing to reset.
       stream.closeRefused(failed('hbone.header_limit', 'request headers too large or not sendable'));
     }
@@ -283,14 +241,14 @@ export class Tunnel implements EventHandler, Pumpable, Flushable, FrameSink {
   /** Server role: answers 200; the stream copies from now on. */
   accept(stream: TunnelStream, baggage: string | undefined): void {
     if (stream.phase === 'closed') return;
-    if (this.#sendHeaders(stream.id, writeConnectResponse(this.#encoder, block, 0, 200, baggage), false)) stream.open();
+    if (this.#frames.accepted(stream.id, baggage)) stream.open();
     else stream.abort(H2_ERROR.INTERNAL_ERROR, failed('hbone.header_limit', 'response headers too large'));
   }
 
   /** Server role: answers with a final status and ends the stream. */
   refuse(stream: TunnelStream, status: number, end: StreamEnd): void {
     if (stream.phase === 'closed') return;
-    this.#sendFinalStatus(stream.id, status, stream.isRemoteEnded);
+    this.#frames.finalStatus(stream.id, status, stream.isRemoteEnded);
     stream.closeRefused(end);
   }
 
@@ -302,8 +260,8 @@ export class Tunnel implements EventHandler, Pumpable, Flushable, FrameSink {
       // First a warning that refuses nothing, then, one round trip later, the number of the last stream accepted:
       // requests that are under way meanwhile are not lost (RFC 9113 section 6.8).
       this.#goawaySent = 'warned';
-      this.#sendGoaway(MAX_WINDOW_SIZE, H2_ERROR.NO_ERROR, '');
-      this.#sendPing(DRAIN_PING, 0, false);
+      this.#frames.goaway(MAX_WINDOW_SIZE, H2_ERROR.NO_ERROR);
+      this.#frames.ping(DRAIN_PING, 0, false);
     }
     this.engine.markDirty(this); // `flush` closes it once nothing is left
     this.events.onDraining(this);
@@ -317,7 +275,7 @@ export class Tunnel implements EventHandler, Pumpable, Flushable, FrameSink {
     alert: number = Alert.close_notify,
   ): void {
     if (this.state === 'closed') return;
-    this.#sendGoaway(this.#highestPeerStream, code, '');
+    this.#frames.goaway(this.#highestPeerStream, code);
     this.output.queueAlert(alert === Alert.close_notify ? AlertLevel.warning : AlertLevel.fatal, alert);
     const isSent = this.output.flush() === 0 && this.output.queuedBytes === 0;
     this.#close(reason, error, isSent ? 'linger' : 'close');
@@ -339,7 +297,7 @@ export class Tunnel implements EventHandler, Pumpable, Flushable, FrameSink {
       unsent,
       reader: this.#reader.exportState(),
       decoder: this.#decoder.exportState(),
-      encoder: this.#encoder.exportState(),
+      encoder: this.#frames.encoder.exportState(),
       peerInitialWindow: this.peerInitialWindow,
       peerMaxStreams: this.peerMaxStreams,
       state: this.state,
@@ -410,22 +368,15 @@ export class Tunnel implements EventHandler, Pumpable, Flushable, FrameSink {
   // ---- for streams ------------------------------------------------------------------------------------------------
 
   sendEndStream(id: number): void {
-    if (this.state === 'closed') return;
-    this.#sendFrame(id, FRAME_TYPE.DATA, FRAME_FLAG.END_STREAM, 0);
+    if (this.state !== 'closed') this.#frames.endStream(id);
   }
 
   sendReset(id: number, code: number): void {
-    if (this.state === 'closed') return;
-    const at = this.output.reserve(FRAME_HEADER_BYTES + 4);
-    if (at >= 0) writeRstStream(this.output.buffer, at, id, code);
-    this.engine.markDirty(this);
+    if (this.state !== 'closed') this.#frames.reset(id, code);
   }
 
   sendWindowUpdate(id: number, increment: number): void {
-    if (this.state === 'closed') return;
-    const at = this.output.reserve(FRAME_HEADER_BYTES + 4);
-    if (at >= 0) writeWindowUpdate(this.output.buffer, at, id, increment);
-    this.engine.markDirty(this);
+    if (this.state !== 'closed') this.#frames.windowUpdate(id, increment);
   }
 
   /** A stream sent `bytes` of DATA. */
@@ -520,7 +471,7 @@ export class Tunnel implements EventHandler, Pumpable, Flushable, FrameSink {
       this.#close(this.#earlyEnd(), 'connection closed by the peer without notice');
       return false;
     }
-    this.#lastReceivedMs = this.engine.nowMs;
+    this.#keepAlive.lastReceivedMs = this.engine.nowMs;
     this.movedBytes += received;
     const start = CARRY_BYTES - this.#carry.length;
     if (this.#carry.length > 0) {
@@ -709,12 +660,10 @@ export class Tunnel implements EventHandler, Pumpable, Flushable, FrameSink {
     for (const { id, value } of settings) {
       if (id === SETTING.INITIAL_WINDOW_SIZE) this.#changeInitialWindow(value);
       else if (id === SETTING.MAX_CONCURRENT_STREAMS) this.peerMaxStreams = value;
-      else if (id === SETTING.HEADER_TABLE_SIZE) this.#encoder.setPeerTableSize(value);
+      else if (id === SETTING.HEADER_TABLE_SIZE) this.#frames.encoder.setPeerTableSize(value);
       // MAX_FRAME_SIZE: our frames never exceed the 16 KiB that every peer must take. The rest does not concern us.
     }
-    const at = this.output.reserve(FRAME_HEADER_BYTES);
-    if (at >= 0) writeSettingsAck(this.output.buffer, at);
-    this.engine.markDirty(this);
+    this.#frames.settingsAck();
     this.events.onCapacity(this);
   }
 
@@ -727,13 +676,13 @@ export class Tunnel implements EventHandler, Pumpable, Flushable, FrameSink {
   onPing(buffer: Buffer, start: number, ack: boolean): void {
     this.#note(FLOOD_KIND.PING);
     if (!ack) {
-      this.#sendPing(buffer, start, true);
+      this.#frames.ping(buffer, start, true);
       return;
     }
-    if (this.#pingSentMs !== 0 && ALIVE_PING.compare(buffer, start, start + 8) === 0) this.#pingSentMs = 0;
+    this.#keepAlive.onPong(buffer, start);
     if (this.#goawaySent === 'warned' && DRAIN_PING.compare(buffer, start, start + 8) === 0) {
       this.#goawaySent = 'final';
-      this.#sendGoaway(this.#highestPeerStream, H2_ERROR.NO_ERROR, '');
+      this.#frames.goaway(this.#highestPeerStream, H2_ERROR.NO_ERROR);
     }
   }
 
@@ -889,7 +838,7 @@ export class Tunnel implements EventHandler, Pumpable, Flushable, FrameSink {
   }
 
   #answerBad(streamId: number, status: number, endStream: boolean, reason: ReasonCode, error: string): void {
-    this.#sendFinalStatus(streamId, status, endStream);
+    this.#frames.finalStatus(streamId, status, endStream);
     this.events.onBadRequest(this, status, reason, error);
   }
 
@@ -921,41 +870,7 @@ export class Tunnel implements EventHandler, Pumpable, Flushable, FrameSink {
     }
   }
 
-  // ---- sending ----------------------------------------------------------------------------------------------------
-
-  #sendFrame(id: number, type: number, flags: number, length: number): number {
-    const at = this.output.reserve(FRAME_HEADER_BYTES + length);
-    if (at >= 0) writeFrameHeader(this.output.buffer, at, length, type, flags, id);
-    this.engine.markDirty(this);
-    return at + FRAME_HEADER_BYTES;
-  }
-
-  /** A status that ends the stream; a peer that is still sending is told to stop (RFC 9113 section 8.1). */
-  #sendFinalStatus(id: number, status: number, isRemoteEnded: boolean): void {
-    this.#sendHeaders(id, writeConnectResponse(this.#encoder, block, 0, status, undefined), true);
-    if (!isRemoteEnded) this.sendReset(id, H2_ERROR.NO_ERROR);
-  }
-
-  /** Sends the first `length` bytes of `block`; false, and nothing sent, when that is negative: it did not fit. */
-  #sendHeaders(id: number, length: number, endStream: boolean): boolean {
-    if (length < 0) return false;
-    const flags = FRAME_FLAG.END_HEADERS | (endStream ? FRAME_FLAG.END_STREAM : 0);
-    const at = this.#sendFrame(id, FRAME_TYPE.HEADERS, flags, length);
-    if (at >= FRAME_HEADER_BYTES) block.copy(this.output.buffer, at, 0, length);
-    return true;
-  }
-
-  #sendPing(payload: Buffer, start: number, ack: boolean): void {
-    const at = this.output.reserve(FRAME_HEADER_BYTES + 8);
-    if (at >= 0) writePing(this.output.buffer, at, ack, payload, start);
-    this.engine.markDirty(this);
-  }
-
-  #sendGoaway(lastStreamId: number, code: number, debug: string): void {
-    const at = this.output.reserve(FRAME_HEADER_BYTES + 8 + debug.length);
-    if (at >= 0) writeGoaway(this.output.buffer, at, lastStreamId, code, debug);
-    this.engine.markDirty(this);
-  }
+  // ---- windows ----------------------------------------------------------------------------------------------------
 
   #creditConnection(bytes: number): void {
     this.#uncredited += bytes;
@@ -976,27 +891,6 @@ export class Tunnel implements EventHandler, Pumpable, Flushable, FrameSink {
   }
 
   // ---- life -------------------------------------------------------------------------------------------------------
-
-  // Only a silent peer is asked: traffic is proof of life. Upstream pings every ten seconds whatever happens.
-  #keepAlive(): void {
-    if (this.state === 'closed') return;
-    const { pingIntervalMs, pingTimeoutMs } = this.settings;
-    const now = this.engine.nowMs;
-    // Bytes that came after the PING say the same as its answer, which may be queued behind them.
-    if (this.#lastReceivedMs > this.#pingSentMs) this.#pingSentMs = 0;
-    if (this.#pingSentMs !== 0 && now - this.#pingSentMs >= pingTimeoutMs) {
-      this.destroy('hbone.ping_timeout', `no answer to a PING within ${pingTimeoutMs} ms`);
-      return;
-    }
-    let next = this.#lastReceivedMs + pingIntervalMs;
-    if (this.#pingSentMs === 0 && now >= next) {
-      this.#pingSentMs = now;
-      this.#sendPing(ALIVE_PING, 0, false);
-    }
-    // An answer does not move the timer, so it looks again after an interval even while the answer may still come.
-    if (this.#pingSentMs !== 0) next = Math.min(this.#pingSentMs + pingTimeoutMs, now + pingIntervalMs);
-    this.#timer = this.engine.timers.at(Math.max(next, now + 1), () => this.#keepAlive());
-  }
 
   get #isDrained(): boolean {
     if (this.state !== 'draining' || this.streams.size > 0 || this.output.queuedBytes > 0) return false;
@@ -1034,8 +928,7 @@ export class Tunnel implements EventHandler, Pumpable, Flushable, FrameSink {
   }
 
   #detach(): void {
-    this.engine.timers.cancel(this.#timer);
-    this.#timer = undefined;
+    this.#keepAlive.stop();
     if (this.#registration !== undefined) this.engine.reactor.remove(this.#registration);
     this.#registration = undefined;
     this.output.close();
