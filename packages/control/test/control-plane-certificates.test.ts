@@ -35,8 +35,8 @@ describe('the authority of a running control plane', () => {
   });
 
   after(async () => {
+    await using _ = workspace;
     peer.client.close();
-    await workspace[Symbol.asyncDispose]();
   });
 
   const csrOf = async (options: Parameters<typeof makeCsr>[1] = {}) => makeCsr(workspace.directory, options);

@@ -34,8 +34,8 @@ describe('a control plane on files', () => {
   });
 
   after(async () => {
+    await using _ = workspace;
     for (const peer of [plain, secure]) peer.client.close();
-    await workspace[Symbol.asyncDispose]();
   });
 
   const clientOf = async (node: string) =>
