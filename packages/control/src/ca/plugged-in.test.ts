@@ -72,6 +72,9 @@ for (const [name, root, intermediate] of [
       assert.ok(await verifies(directory, chain, { crlPem: ca.crlPem }));
       await ca.revoke({ identity: 'spiffe://cluster.local/ns/shop/sa/cart' });
       assert.equal(await verifies(directory, chain, { crlPem: ca.crlPem }), false);
+      // A ztunnel knows no more than the root: the lists bring along who signed them, behind them.
+      assert.match(ca.crlPem, /^-----BEGIN X509 CRL-----/);
+      assert.ok(ca.crlPem.endsWith(chain[1] ?? '?'));
       await assert.rejects(ca.rotateRoot(), { code: 'ca.rotation' });
       await ca.close();
     });

@@ -44,7 +44,7 @@ export class Revocations {
     return new Revocations(directory, parseStored(await readSecret(path), path));
   }
 
-  /** PEM of all lists, as last published; empty before. */
+  /** PEM of all lists, as last published, with the intermediate certificates of those who signed; empty before. */
   get crlPem(): string {
     return this.#crlPem;
   }
@@ -97,7 +97,10 @@ export class Revocations {
       });
       return toPem('X509 CRL', der);
     });
-    this.#crlPem = lists.join('') + foreignPem;
+    // A reader that knows only the roots needs these to believe the lists that they signed; blocks that are no lists are
+    // passed over by everybody else.
+    const intermediates = new Set(signers.flatMap(signer => signer.intermediates));
+    this.#crlPem = [...lists, foreignPem, ...intermediates].join('');
     this.#publishedAtMs = nowMs;
     await writeAtomically(this.#publishPath, this.#crlPem, 0o644);
   }

@@ -7,7 +7,10 @@ import * as x509 from '@peculiar/x509';
 import { ZtunnelError } from '../errors.ts';
 
 export interface CrlRequest {
-  /** PEM with any number of lists, or one list in DER. */
+  /**
+   * PEM with any number of lists, or one list in DER. PEM may hold certificates too: an authority below one that we know
+   * may sign lists of its own, and how else would we know it.
+   */
   readonly content: Uint8Array;
   /** PEM: the authorities that may sign lists. Empty while none is known: then every list counts. */
   readonly issuersPem: string;
@@ -24,6 +27,8 @@ export interface CrlFacts {
 }
 
 const MAX_LISTS = 64;
+/** Of each kind: authorities that we know, and those that come with the lists. */
+const MAX_CERTIFICATES = 256;
 /** OpenSSL writes `X509 CRL` (RFC 7468 section 6); some libraries write `CRL`. */
 const PEM_LIST = /-----BEGIN (?:X509 )?CRL-----([A-Za-z0-9+/=\s]*)-----END (?:X509 )?CRL-----/g;
 const PEM_BEGIN = /-----BEGIN (?:X509 )?CRL-----/g;
@@ -37,12 +42,15 @@ x509.cryptoProvider.set(webcrypto as unknown as Parameters<typeof x509.cryptoPro
  * @throws config.invalid when there is something that is no revocation list
  */
 export async function readCrls(request: CrlRequest, nowMs: number): Promise<CrlFacts> {
-  const issuers = issuersOf(request.issuersPem);
+  const content = Buffer.from(request.content);
+  const issuers = withThoseBelow(certificatesOf(request.issuersPem), certificatesOf(content.toString('latin1'))).map(
+    each => new x509.X509Certificate(each.raw),
+  );
   const areBelieved = request.issuersPem === '';
   const keys = new Set<string>();
   const unverified: string[] = [];
   const overdue: string[] = [];
-  const lists = listsOf(Buffer.from(request.content)).map(parse);
+  const lists = listsOf(content).map(parse);
   for (const list of lists) {
     if (!areBelieved && !(await isSignedByOneOf(list, issuers))) {
       unverified.push(list.issuer);
@@ -74,15 +82,30 @@ function parse(der: Buffer): x509.X509Crl {
   }
 }
 
-function issuersOf(pem: string): x509.X509Certificate[] {
-  return [...pem.matchAll(PEM_CERTIFICATE)].flatMap(([block]) => {
+/** Node reads them first: it is strict, and one bad certificate must not stop the others. */
+function certificatesOf(pem: string): X509Certificate[] {
+  return [...pem.matchAll(PEM_CERTIFICATE)].slice(0, MAX_CERTIFICATES).flatMap(([block]) => {
     try {
-      // Node reads it first: it is strict, and one bad root must not stop the others.
-      return [new x509.X509Certificate(new X509Certificate(block).raw)];
+      return [new X509Certificate(block)];
     } catch {
       return [];
     }
   });
+}
+
+/** The known, and every authority among the others that one of the known, or one found so, has signed. */
+function withThoseBelow(known: readonly X509Certificate[], others: readonly X509Certificate[]): X509Certificate[] {
+  const found = [...known];
+  const rest = new Set(others.filter(each => each.ca));
+  // Those that are added are looked at in turn, for what they have signed themselves.
+  for (const issuer of found) {
+    for (const each of rest) {
+      if (!each.checkIssued(issuer) || !each.verify(issuer.publicKey)) continue;
+      rest.delete(each);
+      found.push(each);
+    }
+  }
+  return found;
 }
 
 async function isSignedByOneOf(list: x509.X509Crl, issuers: readonly x509.X509Certificate[]): Promise<boolean> {

@@ -230,3 +230,26 @@ test('a list that could not be read for a fault of this machine is tried again',
   assert.ok(isUsable());
   list.close();
 });
+
+test('an authority below a known one signs lists of its own, if its certificate comes with them', async () => {
+  const middle = await makeRoot('CN=middle', root);
+  const lower = await makeRoot('CN=lower', middle);
+  const below = await makeLeaf(lower);
+  const { pem } = await crlOf(lower, [below.certDer]);
+  assert.deepEqual((await read(pem)).unverified, ['CN=lower']);
+  for (const others of [middle.certPem + lower.certPem, lower.certPem + middle.certPem]) {
+    const facts = await read(pem + others);
+    assert.deepEqual([facts.keys, facts.unverified], [[certificateKey(below.certDer)], []]);
+  }
+  // Nobody becomes an authority by being in the file: not a stranger of that name, nor one whose chain has a gap, nor a leaf.
+  const impostor = await makeRoot('CN=lower');
+  const forged = await crlOf(impostor, [leaf.certDer]);
+  for (const others of [
+    impostor.certPem,
+    impostor.certPem + lower.certPem + middle.certPem,
+    lower.certPem,
+    leaf.certChainPem,
+  ]) {
+    assert.deepEqual((await read(forged.pem + others)).keys, []);
+  }
+});
