@@ -1,14 +1,12 @@
-// `ambit control`: runs the control plane, and looks at its input without running it. Flags are the control plane's own
-// table of options, one flag each.
+// `ambit control`: runs the control plane. Flags are the control plane's own table of options, one flag each.
 import { flagOf, OPTIONS, type OptionName, runControl } from '@ambit/control';
 import { Command } from 'commander';
 
 const EXAMPLES = `
 Examples:
-  ambit control examples/shop                    serve the mesh of a directory; edit its files while it runs
-  ambit control --kubernetes kubeconfig          serve the mesh of a cluster, from outside
-  ambit control lint examples/shop               what is wrong with the objects, with file and line
-  ambit control render examples/shop -o json     what a node proxy would be told
+  ambit control examples/shop --state ~/.ambit    serve the mesh of a directory; edit its files while it runs
+  ambit control --kubernetes kubeconfig           serve the mesh of a cluster, from outside
+  ambit control my-mesh --trust-domain corp.test  the same with identities of another trust domain
 
 Exit status: 0 ended as asked, 1 it could not run, 2 wrong usage.`;
 
