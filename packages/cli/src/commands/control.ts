@@ -6,7 +6,7 @@ const EXAMPLES = `
 Examples:
   ambit control examples/shop --state ~/.ambit    serve the mesh of a directory; edit its files while it runs
   ambit control --kubernetes kubeconfig           serve the mesh of a cluster, from outside
-  ambit control my-mesh --trust-domain corp.test  the same with identities of another trust domain
+  ambit get workloads                             in another terminal: what it serves
 
 Exit status: 0 ended as asked, 1 it could not run, 2 wrong usage.`;
 
