@@ -71,13 +71,13 @@ export async function caToken(flags: TokenFlags): Promise<number> {
   const { node, namespace, serviceAccount, ttl } = flags;
   const ttlSeconds = ttl === undefined ? undefined : toSeconds(ttl);
   if (ttl !== undefined && ttlSeconds === undefined) return usage(`--ttl ${ttl} is not a time such as 12h or 30d`);
-  // Nothing but the token: it goes into a file.
+  // Nothing but the token: it goes into a file, and Istio's ztunnel takes a line break in it for a part of it.
   return ask(
     flags,
     'POST',
     '/ca/token',
     { node, namespace, serviceAccount, ttlSeconds },
-    ({ token }) => `${String(token)}\n`,
+    ({ token }) => (process.stdout.isTTY ? `${String(token)}\n` : String(token)),
   );
 }
 
