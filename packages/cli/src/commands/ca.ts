@@ -72,12 +72,8 @@ export async function caToken(flags: TokenFlags): Promise<number> {
   const ttlSeconds = ttl === undefined ? undefined : toSeconds(ttl);
   if (ttl !== undefined && ttlSeconds === undefined) return usage(`--ttl ${ttl} is not a time such as 12h or 30d`);
   // Nothing but the token: it goes into a file, and Istio's ztunnel takes a line break in it for a part of it.
-  return ask(
-    flags,
-    'POST',
-    '/ca/token',
-    { node, namespace, serviceAccount, ttlSeconds },
-    ({ token }) => (process.stdout.isTTY ? `${String(token)}\n` : String(token)),
+  return ask(flags, 'POST', '/ca/token', { node, namespace, serviceAccount, ttlSeconds }, ({ token }) =>
+    process.stdout.isTTY ? `${String(token)}\n` : String(token),
   );
 }
 
