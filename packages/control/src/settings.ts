@@ -15,6 +15,11 @@ export interface MeshSettings {
   readonly dryRunPolicies: boolean;
   /** As upstream's PILOT_AUTO_ALLOW_WAYPOINT_POLICY. Default false. */
   readonly autoAllowWaypoints: boolean;
+  /**
+   * Whether ServiceEntries without an address get one from 240.240.0.0/16 and 2001:2::/48. Default false: the address is of
+   * use once something answers names with it. Addresses in their status, as istiod writes them, always count.
+   */
+  readonly allocateAddresses: boolean;
   /** As upstream's revision filter: objects with another `istio.io/rev` are not ours. Default `default`. */
   readonly revision: string;
 }
@@ -27,5 +32,6 @@ export const DEFAULT_SETTINGS: MeshSettings = {
   rootNamespace: 'istio-system',
   dryRunPolicies: false,
   autoAllowWaypoints: false,
+  allocateAddresses: false,
   revision: 'default',
 };

@@ -1,14 +1,34 @@
-// `ambit control`: runs the control plane. Flags are the control plane's own table of options, one flag each.
-import { flagOf, OPTIONS, type OptionName, runControl } from '@ambit/control';
-import { Command } from 'commander';
+// `ambit control`: runs the control plane, and looks at its input without running it. Flags are the control plane's own
+// table of options, one flag each.
+import { flagOf, lint, OPTIONS, type OptionName, render, runControl } from '@ambit/control';
+import { Command, Option } from 'commander';
+import type { LintFlags } from './control-lint.ts';
+import type { RenderFlags } from './control-render.ts';
 
 const EXAMPLES = `
 Examples:
   ambit control examples/shop --state ~/.ambit    serve the mesh of a directory; edit its files while it runs
   ambit control --kubernetes kubeconfig           serve the mesh of a cluster, from outside
-  ambit get workloads                             in another terminal: what it serves
+  ambit control lint examples/shop                what is wrong with the objects, with file and line
 
 Exit status: 0 ended as asked, 1 it could not run, 2 wrong usage.`;
+
+const LINT_EXAMPLES = `
+Examples:
+  ambit control lint examples/shop                errors and warnings, with file and line
+  ambit control lint examples/shop --strict       for CI: warnings count too
+  ambit control lint - -o json < objects.yaml     standard input, for scripts
+
+Exit status: 0 clean, 1 errors, 2 wrong usage, 3 something cannot be read. Options of ambit control that say which mesh
+it is (--trust-domain, --root-namespace and so on) count here too.`;
+
+const RENDER_EXAMPLES = `
+Examples:
+  ambit control render examples/shop              names of workloads, services and policies
+  ambit control render examples/shop -o json      all of it, in proto JSON
+  diff <(ambit control render before -o json) <(ambit control render after -o json)
+
+Exit status: 0, 1 something is missing that could not be read, 2 wrong usage, 3 something cannot be read.`;
 
 /** The command with its options; `run` gets the exit status. */
 export function controlCommand(run: (status: Promise<number>) => Promise<void>): Command {
@@ -33,7 +53,38 @@ export function controlCommand(run: (status: Promise<number>) => Promise<void>):
       }),
     );
   });
+  addOffline(command, run);
   return command;
+}
+
+/** What can be asked of files alone. Flags of `ambit control` that stand beside are its own parser's. */
+function addOffline(control: Command, run: (status: Promise<number>) => Promise<void>): void {
+  control
+    .command('lint')
+    .description('Say what is wrong with objects, with file, line and what to do.')
+    .argument('<paths...>', 'directories or files of Kubernetes YAML, or - for standard input')
+    .option('--strict', 'warnings count as errors')
+    .option('--all', 'also what is only worth knowing')
+    .addOption(outputOption())
+    .addHelpText('after', LINT_EXAMPLES)
+    .action(async (paths: readonly string[], _flags: unknown, command: Command) => {
+      const { controlLint } = await import('./control-lint.ts');
+      await run(controlLint(paths, command.optsWithGlobals<LintFlags>(), lint));
+    });
+  control
+    .command('render')
+    .description('Show what a node proxy would be told, from files alone.')
+    .argument('<paths...>', 'directories or files of Kubernetes YAML, or - for standard input')
+    .addOption(outputOption())
+    .addHelpText('after', RENDER_EXAMPLES)
+    .action(async (paths: readonly string[], _flags: unknown, command: Command) => {
+      const { controlRender } = await import('./control-render.ts');
+      await run(controlRender(paths, command.optsWithGlobals<RenderFlags>(), render));
+    });
+}
+
+function outputOption(): Option {
+  return new Option('-o, --output <format>', 'output format').choices(['table', 'json']).default('table');
 }
 
 function describe(help: string, env: string | undefined, fallback: unknown): string {

@@ -49,6 +49,13 @@ export const OPTIONS = {
     'BOOL',
     'allow a waypoint to reach what is behind it',
   ),
+  allocateAddresses: option(
+    'AMBIT_ALLOCATE_ADDRESSES',
+    flag,
+    false,
+    'BOOL',
+    'give ServiceEntries without an address one of their own',
+  ),
   grpcAddress: option(
     'AMBIT_GRPC_ADDRESS',
     listen,

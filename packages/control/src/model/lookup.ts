@@ -109,7 +109,7 @@ export class Lookup implements Surroundings {
   }
 
   allocatedAddresses(hostKey: string): readonly Ip[] {
-    return this.#relations.pool.addressesOf(hostKey);
+    return this.settings.allocateAddresses ? this.#relations.pool.addressesOf(hostKey) : NOTHING;
   }
 
   listPolicy(namespace: string, key: string, selector: Labels): void {
@@ -175,3 +175,5 @@ export function listedSelector(
 }
 
 const NO_SERVICES: readonly BoundService[] = [];
+
+const NOTHING: readonly never[] = [];
