@@ -34,7 +34,7 @@ async function signingSource(config: ControlConfig, kube: KubeClient | undefined
   if (config.origins['caDir'] !== 'default' || (await hasPluggedIn(config.caDir))) {
     return new PluggedIn({ directory: config.caDir, retainMs: config.maxTtl, now });
   }
-  const isSecret = config.caStorage === 'secret' || (config.caStorage === 'auto' && config.kubernetes === 'in-cluster');
+  const isSecret = config.caStorage === 'secret' || (config.caStorage === 'auto' && config.cluster === 'in-cluster');
   if (isSecret && kube === undefined) {
     throw new ControlError('config.invalid', '--ca-storage=secret needs a Kubernetes API server', {
       next: 'add --kubernetes kubeconfig, or keep the root in a file: --ca-storage file',

@@ -86,7 +86,7 @@ export class ControlPlane implements AsyncDisposable {
   static async open(config: ControlConfig, log: Log): Promise<ControlPlane> {
     await using closers = new AsyncDisposableStack();
     const claim = closers.use(await StateClaim.take(config.state));
-    const kube = usesKubernetes(config) ? createKubeClient(kubeAccess(config)) : undefined;
+    const kube = config.cluster === 'none' ? undefined : createKubeClient(kubeAccess(config));
     if (kube !== undefined) closers.defer(() => kube.close());
     const authority = await openAuthority(config, kube, log);
     closers.defer(async () => authority.close());
@@ -103,9 +103,7 @@ export class ControlPlane implements AsyncDisposable {
     }
     for (const source of sources) closers.defer(async () => source.close());
     const configMaps =
-      kube !== undefined && config.kubernetes !== 'kubeconfig'
-        ? createConfigMapWriter({ client: kube, log })
-        : undefined;
+      kube !== undefined && publishesTrust(config) ? createConfigMapWriter({ client: kube, log }) : undefined;
     if (configMaps !== undefined) closers.defer(async () => configMaps.close());
     const parts: Parts = { closers, claim, authority, tokens, files, sources, kube, configMaps };
     const plane = new ControlPlane(config, log, { ...parts, closers: closers.move() });
@@ -250,17 +248,16 @@ interface Parts {
   readonly configMaps: ConfigMapWriter | undefined;
 }
 
-/** In a cluster its API server is a source; elsewhere only when asked for, or when there is nothing else. */
-function usesKubernetes({ kubernetes, files }: ControlConfig): boolean {
-  if (kubernetes !== 'auto') return kubernetes !== 'off';
-  return process.env['KUBERNETES_SERVICE_HOST'] !== undefined && files.length === 0;
+/** Beside another control plane of the cluster, from outside, the ConfigMaps are that one's. */
+function publishesTrust({ publishTrust, cluster }: ControlConfig): boolean {
+  return publishTrust === 'auto' ? cluster === 'in-cluster' : publishTrust === 'on';
 }
 
-function kubeAccess({ kubernetes, kubeconfig, context }: ControlConfig) {
+function kubeAccess({ cluster, kubeconfig, context }: ControlConfig) {
   return {
     kubeconfig: kubeconfig === '' ? undefined : kubeconfig,
     context: context === '' ? undefined : context,
-    inCluster: kubernetes === 'in-cluster' || (kubernetes === 'auto' && kubeconfig === ''),
+    inCluster: cluster === 'in-cluster',
   };
 }
 

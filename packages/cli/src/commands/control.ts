@@ -40,7 +40,8 @@ export function controlCommand(run: (status: Promise<number>) => Promise<void>):
   for (const name of Object.keys(OPTIONS) as OptionName[]) {
     const { placeholder, help, env, fallback } = OPTIONS[name];
     const shown = placeholder === 'TIME' && typeof fallback === 'number' ? durationText(fallback) : fallback;
-    command.option(`${flagOf(name)} <${placeholder.toLowerCase()}>`, describe(help, env, shown));
+    const short = name === 'files' ? '-f, ' : '';
+    command.option(`${short}${flagOf(name)} <${placeholder.toLowerCase()}>`, describe(help, env, shown));
   }
   command.action(async (paths: readonly string[], flags: Readonly<Record<string, string>>) => {
     const { config, ...rest } = flags;

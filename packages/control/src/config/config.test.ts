@@ -136,3 +136,16 @@ test('durations and addresses', () => {
   }
   assert.equal(flagOf('secureGrpcAddress'), '--secure-grpc-address');
 });
+
+test('a pod without files reads its own cluster, everybody else one only when asked', () => {
+  const inPod = { KUBERNETES_SERVICE_HOST: '10.0.0.1' };
+  const cases: readonly (readonly [Flags, Environment, string])[] = [
+    [{}, {}, 'none'],
+    [{}, inPod, 'in-cluster'],
+    [{ files: 'shop' }, inPod, 'none'],
+    [{ files: 'shop', kubernetes: 'in-cluster' }, inPod, 'in-cluster'],
+    [{ kubernetes: 'kubeconfig' }, {}, 'kubeconfig'],
+    [{ kubernetes: 'off' }, inPod, 'none'],
+  ];
+  for (const [flags, env, cluster] of cases) assert.equal(readConfig(flags, env, undefined).cluster, cluster);
+});

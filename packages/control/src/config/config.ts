@@ -11,6 +11,8 @@ export type Environment = Readonly<Record<string, string | undefined>>;
 
 export interface ControlConfig extends OptionValues {
   readonly settings: MeshSettings;
+  /** What `kubernetes` comes to here: which API server is a source, if any. */
+  readonly cluster: 'none' | 'in-cluster' | 'kubeconfig';
   /** Where each value came from, for the log and the admin port. */
   readonly origins: Readonly<Record<string, 'flag' | 'environment' | 'file' | 'default'>>;
 }
@@ -44,7 +46,7 @@ export function readConfig(flags: Flags, env: Environment, file: string | undefi
   }
   const read = values as OptionValues;
   checkTogether(read);
-  return Object.freeze({ ...read, settings: settingsOf(read), origins });
+  return Object.freeze({ ...read, settings: settingsOf(read), cluster: clusterOf(read, env), origins });
 }
 
 function parseValue(name: OptionName, spelled: string, text: string): unknown {
@@ -120,6 +122,13 @@ function checkTogether(values: OptionValues): void {
   }
   if (defaultTtl > maxTtl) throw new ControlError('config.invalid', 'the default certificate life exceeds the longest');
   if (debounce > debounceMax) throw new ControlError('config.invalid', '--debounce exceeds --debounce-max');
+}
+
+/** In a pod its own API server is a source, unless there are files; elsewhere one is only when asked for. */
+function clusterOf({ kubernetes, files }: OptionValues, env: Environment): ControlConfig['cluster'] {
+  if (kubernetes === 'off') return 'none';
+  if (kubernetes !== 'auto') return kubernetes;
+  return env['KUBERNETES_SERVICE_HOST'] !== undefined && files.length === 0 ? 'in-cluster' : 'none';
 }
 
 function settingsOf(values: OptionValues): MeshSettings {
