@@ -92,7 +92,7 @@ test('mistakes name the option as it was spelled', () => {
 });
 
 test('the plaintext port never leaves loopback', () => {
-  for (const address of [':15010', '0.0.0.0:15010', '10.0.0.1:15010', '[::]:15010']) {
+  for (const address of [':15010', '127.evil.example:15010', '0.0.0.0:15010', '10.0.0.1:15010', '[::]:15010']) {
     refuses(() => readConfig({ grpcAddress: address }, {}, undefined), 'config.invalid', /not on loopback/);
   }
   for (const address of ['127.0.0.9:1', '[::1]:1', 'localhost:1', 'off'])

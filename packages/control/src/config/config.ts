@@ -1,7 +1,7 @@
 // From flags, environment and a configuration file to one frozen set of values. Every mistake names the option as the
 // person spelled it, what was expected, and the nearest name that exists.
 import { readFileSync } from 'node:fs';
-import { nearestName } from '@ambit/mesh';
+import { isLoopback, nearestName, parseIp } from '@ambit/mesh';
 import { parse as parseYaml } from 'yaml';
 import { ControlError } from '../errors.ts';
 import type { MeshSettings } from '../settings.ts';
@@ -85,6 +85,12 @@ function readFile(file: string): Readonly<Record<string, string>> {
   return options;
 }
 
+/** An address, or the one name that every machine keeps for itself; a name that only looks like an address is a name. */
+function isLoopbackHost(host: string): boolean {
+  const ip = parseIp(host);
+  return ip === undefined ? host === 'localhost' : isLoopback(ip);
+}
+
 /** A variable of ours that nothing reads is a spelling mistake; other programs' variables are theirs. */
 function checkOwnVariables(env: Environment): void {
   const known = NAMES.flatMap(name => OPTIONS[name].env ?? []);
@@ -111,7 +117,7 @@ const OTHERS: ReadonlySet<string> = new Set([
 
 function checkTogether(values: OptionValues): void {
   const { grpcAddress, maxTtl, defaultTtl, debounce, debounceMax } = values;
-  if (grpcAddress !== 'off' && !/^(127\.|::1$|localhost$)/.test(grpcAddress.host)) {
+  if (grpcAddress !== 'off' && !isLoopbackHost(grpcAddress.host)) {
     throw new ControlError(
       'config.invalid',
       `the plaintext port would listen on ${grpcAddress.host}, not on loopback`,

@@ -145,6 +145,12 @@ test('a certificate for another key is refused', async () => {
   await refusal(authorityFor(ca), 'ca.wrong_key', /not for the key that asked/);
 });
 
+test('a certificate that is an authority is refused: its key could sign for others', async () => {
+  const ca = await startCa();
+  answering(ca, { isCa: true });
+  await refusal(authorityFor(ca), 'ca.bad_response', /is itself an authority/);
+});
+
 test('dates: expired is refused, the near future is not, the far future is clock skew', async () => {
   const ca = await startCa();
   const authority = authorityFor(ca);

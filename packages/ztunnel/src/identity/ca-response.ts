@@ -35,6 +35,8 @@ export function checkCaResponse(response: CaResponse): CheckedResponse {
   const leaf = firstCertificate(leafText, 'leaf');
   const intermediates = rest.map((text, index) => firstCertificate(text, `intermediate ${index + 1}`));
   const { roots, skipped } = usableRoots(rootsText);
+  // Whoever held its key could sign certificates for others.
+  if (leaf.certificate.ca) throw bad(`the CA's certificate for ${identity} is itself an authority's`);
   const info = infoOf(leaf.certificate);
   checkName(info, identity);
   checkKey(leaf.certificate, privateKeyPem, identity);

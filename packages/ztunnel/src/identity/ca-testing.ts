@@ -31,6 +31,8 @@ export interface SignOptions {
   readonly notBefore?: Date;
   readonly notAfter?: Date;
   readonly issuer?: Authority;
+  /** Makes the leaf an authority. */
+  readonly isCa?: boolean;
   /** Instead of the request's. */
   readonly publicKey?: x509.PublicKey | webcrypto.CryptoKey;
 }
@@ -105,6 +107,7 @@ export class TestCa {
       publicKey: options.publicKey ?? request.publicKey,
       signingKey: issuer.keys.privateKey,
       extensions: [
+        new x509.BasicConstraintsExtension(options.isCa === true, undefined, true),
         new x509.KeyUsagesExtension(x509.KeyUsageFlags.digitalSignature, true),
         new x509.ExtendedKeyUsageExtension([x509.ExtendedKeyUsage.serverAuth, x509.ExtendedKeyUsage.clientAuth]),
         new x509.SubjectAlternativeNameExtension(
