@@ -97,6 +97,7 @@ export class TestCa {
     const issuer = options.issuer ?? this.root;
     const wanted = metadata?.fields.ImpersonatedIdentity?.stringValue ?? 'spiffe://td/ns/own/sa/own';
     const now = Date.now();
+    const { digitalSignature, keyCertSign } = x509.KeyUsageFlags;
     const certificate = await x509.X509CertificateGenerator.create({
       subject: '',
       issuer: issuer.certificate.subject,
@@ -108,7 +109,7 @@ export class TestCa {
       signingKey: issuer.keys.privateKey,
       extensions: [
         new x509.BasicConstraintsExtension(options.isCa === true, undefined, true),
-        new x509.KeyUsagesExtension(x509.KeyUsageFlags.digitalSignature, true),
+        new x509.KeyUsagesExtension(options.isCa === true ? keyCertSign : digitalSignature, true),
         new x509.ExtendedKeyUsageExtension([x509.ExtendedKeyUsage.serverAuth, x509.ExtendedKeyUsage.clientAuth]),
         new x509.SubjectAlternativeNameExtension(
           (options.uris ?? [wanted]).map(value => ({ type: 'url' as const, value })),
