@@ -74,8 +74,9 @@ describe('a control plane on a Kubernetes API server', () => {
   });
 
   after(async () => {
-    await using _ = workspace;
     peer.client.close();
+    // The control plane first: it would come back to the server for as long as it runs.
+    await workspace[Symbol.asyncDispose]();
     await api.close();
   });
 

@@ -9,7 +9,7 @@
 import http from 'node:http';
 import https from 'node:https';
 import { writeFileSync } from 'node:fs';
-import type { AddressInfo } from 'node:net';
+import type { AddressInfo, Socket } from 'node:net';
 import path from 'node:path';
 import type { TLSSocket } from 'node:tls';
 import { ObjectStore, type StoredObject, type StoreEvent } from './object-store.ts';
@@ -90,6 +90,7 @@ export class ApiServer {
   readonly #options: ApiServerOptions;
   readonly #server: http.Server;
   readonly #resources: ServedResource[] = [...BUILT_IN];
+  readonly #sockets = new Set<Socket>();
   readonly #watchers = new Set<Watcher>();
   readonly #waiting = new Set<() => void>();
   readonly #unlisten: () => void;
@@ -116,6 +117,10 @@ export class ApiServer {
             },
             handler,
           );
+    this.#server.on('connection', (socket: Socket) => {
+      this.#sockets.add(socket);
+      socket.once('close', () => this.#sockets.delete(socket));
+    });
     this.#unlisten = this.store.listen(event => this.#spread(event));
   }
 
@@ -232,7 +237,8 @@ export class ApiServer {
     this.#unlisten();
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#server.close(() => resolve());
-    this.#server.closeAllConnections();
+    // Not closeAllConnections: a socket in its TLS handshake is no HTTP connection yet, and would be waited for.
+    for (const socket of this.#sockets) socket.destroy();
     await promise;
   }
 
