@@ -34,7 +34,7 @@ async function signingSource(config: ControlConfig, kube: KubeClient | undefined
   if (config.origins['caDir'] !== 'default' || (await hasPluggedIn(config.caDir))) {
     return new PluggedIn({ directory: config.caDir, retainMs: config.maxTtl, now });
   }
-  const isSecret = isRootShared(config);
+  const isSecret = config.caStorage === 'secret' || (config.caStorage === 'auto' && config.cluster === 'in-cluster');
   if (isSecret && kube === undefined) {
     throw new ControlError('config.invalid', '--ca-storage=secret needs a Kubernetes API server', {
       next: 'add --kubernetes kubeconfig, or keep the root in a file: --ca-storage file',
@@ -47,9 +47,4 @@ async function signingSource(config: ControlConfig, kube: KubeClient | undefined
         )
       : new DirectoryStore(config.state);
   return new SelfSigned({ store, trustDomain: config.trustDomain, overlapMs: config.rootOverlap, now });
-}
-
-/** Whether a root of our own is kept in the cluster, where replicas share it. */
-export function isRootShared({ caStorage, cluster }: ControlConfig): boolean {
-  return caStorage === 'secret' || (caStorage === 'auto' && cluster === 'in-cluster');
 }

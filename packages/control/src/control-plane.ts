@@ -15,7 +15,7 @@ import { certificateAuthenticator } from './auth/certificate-authenticator.ts';
 import type { Authenticator } from './auth/caller.ts';
 import { firstOf } from './auth/first-of.ts';
 import { LocalTokens } from './auth/local-token.ts';
-import { isRootShared, openAuthority } from './authority.ts';
+import { openAuthority } from './authority.ts';
 import { caAdminRoutes } from './ca/admin-routes.ts';
 import type { CertificateAuthority } from './ca/certificate-authority.ts';
 import { certificateHandler } from './ca/handler.ts';
@@ -90,10 +90,11 @@ export class ControlPlane implements AsyncDisposable {
     if (kube !== undefined) closers.defer(() => kube.close());
     const authority = await openAuthority(config, kube, log);
     closers.defer(async () => authority.close());
-    if (isRootShared(config)) {
-      log.warn('The root is in a Secret; revocations are in the state directory, each replica knowing its own', {
+    if (kube !== undefined) {
+      // Each writes its own list over the other's in the ConfigMap, so a second replica would un-revoke what the first revoked.
+      log.warn('Revocations are kept in the state directory and not shared between replicas', {
         state: config.state,
-        next: 'give it a volume that outlives the pod, and revoke on every replica',
+        next: 'run one replica, with a state directory that outlives the pod',
       });
     }
     const tokens = await LocalTokens.open({ stateDirectory: config.state, trustDomain: config.trustDomain });
