@@ -1,5 +1,6 @@
 // What `ambit ca` asks of a running control plane, as JSON over its admin socket. The socket's permissions (0600) are the
 // authorisation: whoever can open it can read the root's key beside it. This only reads requests and shapes answers.
+import { formatSpiffeId } from '@ambit/mesh';
 import * as z from 'zod';
 import type { LocalTokens } from '../auth/local-token.ts';
 import { ControlError } from '../errors.ts';
@@ -42,7 +43,7 @@ export function caAdminRoutes(ca: CertificateAuthority, tokens: LocalTokens): Ad
       const { namespace, serviceAccount, node, ttlSeconds } = TOKEN.parse(body);
       const ttlMs = ttlSeconds === undefined ? undefined : ttlSeconds * 1000;
       const { token, expiresAtMs, id } = await tokens.issue({ namespace, serviceAccount, node, ttlMs });
-      const requested = `spiffe://${ca.trustDomain}/ns/${namespace}/sa/${serviceAccount}`;
+      const requested = formatSpiffeId({ trustDomain: ca.trustDomain, namespace, serviceAccount });
       ca.granted({ event: 'token', requested, serial: id, notAfterMs: expiresAtMs, reason: `node ${node ?? 'none'}` });
       return { token, expiresAt: new Date(expiresAtMs).toISOString() };
     },

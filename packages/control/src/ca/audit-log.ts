@@ -1,7 +1,9 @@
 // The audit log: one JSON line for everything the authority did or refused, in `audit.jsonl` and three older files of 16 MiB.
 // What grants something is written before it is granted, or not granted. Refusals are counted always and written at a
 // bounded rate a caller, so that a flood of them can neither fill the disk nor push older lines out.
+import { formatSpiffeId } from '@ambit/mesh';
 import type { Caller } from '../auth/caller.ts';
+import { TokenBucket } from '../token-bucket.ts';
 import { LineFile } from './line-file.ts';
 
 export interface AuditEvent {
@@ -38,8 +40,7 @@ const MAX_CALLERS = 1_024;
 const MAX_TEXT = 512;
 
 interface Allowance {
-  tokens: number;
-  atMs: number;
+  readonly bucket: TokenBucket;
   suppressed: number;
 }
 
@@ -69,11 +70,10 @@ export class AuditLog {
   refuse(event: Omit<AuditEvent, 'decision'> & { readonly code: string }): void {
     this.#refusals.set(event.code, (this.#refusals.get(event.code) ?? 0) + 1);
     const allowance = this.#allowance(event);
-    if (allowance.tokens < 1) {
+    if (allowance.bucket.take(this.#options.now()) === undefined) {
       allowance.suppressed += 1;
       return;
     }
-    allowance.tokens -= 1;
     this.#append({ ...event, decision: 'refused' }, allowance.suppressed);
     allowance.suppressed = 0;
   }
@@ -101,22 +101,17 @@ export class AuditLog {
         : `${caller.identity.namespace}/${caller.identity.serviceAccount}@${caller.node ?? caller.pod?.name ?? ''}`;
     if (this.#allowances.size >= MAX_CALLERS && !this.#allowances.has(named)) this.#forgetIdle(now());
     const key = this.#allowances.size < MAX_CALLERS || this.#allowances.has(named) ? named : 'all others';
-    const nowMs = now();
-    let allowance = this.#allowances.get(key);
-    if (allowance === undefined) {
-      allowance = { tokens: BURST, atMs: nowMs, suppressed: 0 };
-      this.#allowances.set(key, allowance);
-    }
-    // A clock that went back refills nothing.
-    const refill = Math.max(0, (nowMs - allowance.atMs) / REFILL_MS);
-    allowance.tokens = Math.min(BURST, allowance.tokens + refill);
-    allowance.atMs = nowMs;
+    const allowance = this.#allowances.get(key) ?? {
+      bucket: new TokenBucket(1_000 / REFILL_MS, BURST, now()),
+      suppressed: 0,
+    };
+    this.#allowances.set(key, allowance);
     return allowance;
   }
 
   #forgetIdle(nowMs: number): void {
-    for (const [key, { atMs, suppressed }] of this.#allowances) {
-      if (suppressed === 0 && nowMs - atMs > BURST * REFILL_MS) this.#allowances.delete(key);
+    for (const [key, { bucket, suppressed }] of this.#allowances) {
+      if (suppressed === 0 && bucket.isFull(nowMs)) this.#allowances.delete(key);
     }
   }
 }
@@ -133,7 +128,7 @@ function toLine(event: AuditEvent, suppressed: number, nowMs: number): object {
       caller === undefined
         ? undefined
         : {
-            identity: `spiffe://${caller.identity.trustDomain}/ns/${caller.identity.namespace}/sa/${caller.identity.serviceAccount}`,
+            identity: formatSpiffeId(caller.identity),
             via: caller.via,
             node: caller.node,
             pod: caller.pod?.name,

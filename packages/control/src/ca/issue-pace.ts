@@ -2,6 +2,7 @@
 // caller in a loop would fill the account, push older audit lines out, and make the revocation list larger than its readers
 // take. The burst covers all pods of a large node at once; the rate, their renewals many times over.
 import type { Caller } from '../auth/caller.ts';
+import { TokenBucket } from '../token-bucket.ts';
 
 export interface IssuePaceOptions {
   /** Milliseconds; never goes back. */
@@ -30,15 +31,10 @@ const DEFAULTS: IssueLimits = {
   maxCallers: 20_000,
 };
 
-interface Allowance {
-  tokens: number;
-  atMs: number;
-}
-
 export class IssuePace {
   readonly #now: () => number;
   readonly #limits: IssueLimits;
-  readonly #allowances = new Map<string, Allowance>();
+  readonly #allowances = new Map<string, TokenBucket>();
 
   constructor({ now, limits }: IssuePaceOptions) {
     this.#now = now;
@@ -53,13 +49,12 @@ export class IssuePace {
     const proof = `${caller.node ?? ''}/${caller.pod?.uid ?? ''}`;
     const key = `${isOwn ? 'own' : 'node'} ${namespace}/${serviceAccount} ${proof}`;
     const nowMs = this.#now();
-    const { tokens, atMs } = this.#allowances.get(key) ?? { tokens: burst, atMs: nowMs };
-    const filled = Math.min(burst, tokens + (Math.max(0, nowMs - atMs) * perSecond) / 1_000);
+    const allowance = this.#allowances.get(key) ?? new TokenBucket(perSecond, burst, nowMs);
     // Taken out and put in again: the map's order is then that of use.
     this.#allowances.delete(key);
-    this.#allowances.set(key, { tokens: filled < 1 ? filled : filled - 1, atMs: nowMs });
+    this.#allowances.set(key, allowance);
     const [oldest] = this.#allowances.keys();
     if (this.#allowances.size > this.#limits.maxCallers && oldest !== undefined) this.#allowances.delete(oldest);
-    return filled >= 1;
+    return allowance.take(nowMs) !== undefined;
   }
 }

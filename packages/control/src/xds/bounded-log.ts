@@ -1,6 +1,6 @@
 // Warnings that strangers can cause as often as they like: some at once, then one a second, with the number of those left out.
 import type { Fields, Log } from '../log.ts';
-import { TokenBucket } from './token-bucket.ts';
+import { TokenBucket } from '../token-bucket.ts';
 
 const PER_SECOND = 1;
 const BURST = 20;

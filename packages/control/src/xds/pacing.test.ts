@@ -6,7 +6,7 @@ import type { XdsClock } from './options.ts';
 import { PendingPush } from './pending-push.ts';
 import type { SessionResponse } from './session.ts';
 import { SharedEncodings } from './shared-encodings.ts';
-import { TokenBucket } from './token-bucket.ts';
+import { TokenBucket } from '../token-bucket.ts';
 
 class FakeClock implements XdsClock {
   #now = 0;

@@ -16,7 +16,7 @@ import { DeltaSession } from './session.ts';
 import { SharedEncodings } from './shared-encodings.ts';
 import type { XdsStatus } from './status.ts';
 import { XdsStore } from './store.ts';
-import { TokenBucket } from './token-bucket.ts';
+import { TokenBucket } from '../token-bucket.ts';
 
 const MAX_CONNECT_WAIT_MS = 1_000;
 /** Node ids whose rate and drops are remembered; the longest unseen are forgotten first. */
