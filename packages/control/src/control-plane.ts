@@ -21,7 +21,7 @@ import type { CertificateAuthority } from './ca/certificate-authority.ts';
 import { certificateHandler } from './ca/handler.ts';
 import type { ControlConfig } from './config/config.ts';
 import type { Diagnostic } from './diagnostic.ts';
-import { ControlError } from './errors.ts';
+import { ControlError, faultText } from './errors.ts';
 import { type GrpcPorts, openGrpcPorts } from './grpc-ports.ts';
 import { type ConfigMapWriter, createConfigMapWriter } from './kubernetes/config-map-writer.ts';
 import { createKubeClient, type KubeClient } from './kubernetes/kube-client.ts';
@@ -176,7 +176,7 @@ export class ControlPlane implements AsyncDisposable {
     const onBug = (error: unknown, path: string): void => {
       log.error('A call failed by a fault of ours', {
         path,
-        error: error instanceof Error ? (error.stack ?? error.message) : String(error),
+        error: faultText(error),
       });
     };
     this.#ports = await openGrpcPorts({

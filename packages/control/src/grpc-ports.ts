@@ -12,7 +12,7 @@ import {
 import type { CertificateAuthority } from './ca/certificate-authority.ts';
 import { defaultServingNames } from './ca/serving-certificate.ts';
 import type { Listen } from './config/values.ts';
-import { ControlError } from './errors.ts';
+import { ControlError, errorText } from './errors.ts';
 import type { Log } from './log.ts';
 
 export interface GrpcPortsOptions {
@@ -137,7 +137,7 @@ class Serving implements Disposable {
       this.server.setSecureContext({ ...context, minVersion: MIN_VERSION });
       this.#schedule(renewInMs);
     } catch (error) {
-      const reason = error instanceof Error ? error.message : String(error);
+      const reason = errorText(error);
       this.#options.log.error('cannot renew the certificate of the TLS port; the old one stays', { error: reason });
       this.#schedule(RETRY_MS);
     }
@@ -160,7 +160,7 @@ async function start(server: AnyServer, { host, port }: Exclude<Listen, 'off'>):
   try {
     await promise;
   } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
+    const reason = errorText(cause);
     throw new ControlError('config.port', `cannot listen on ${host}:${port}: ${reason}`, {
       cause,
       next: 'choose another address, or stop the control plane that is running there',

@@ -3,7 +3,7 @@
 import { once } from 'node:events';
 import { type ControlConfig, type Environment, type Flags, readConfig } from './config/config.ts';
 import { ControlPlane } from './control-plane.ts';
-import { ControlError } from './errors.ts';
+import { ControlError, faultText } from './errors.ts';
 import { createLog } from './log.ts';
 
 export interface RunControlOptions {
@@ -57,7 +57,7 @@ async function stopped(signal: AbortSignal): Promise<void> {
 /** What failed, its code, and what to do: as every command of ours says it. */
 export function explainError(error: unknown): string {
   if (!(error instanceof ControlError)) {
-    return `error: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`;
+    return `error: ${faultText(error)}\n`;
   }
   const next = error.next === undefined ? '' : `  next    ${error.next}\n`;
   return `error: ${error.message}  [${error.code}]\n${next}`;

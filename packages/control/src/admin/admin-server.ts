@@ -4,6 +4,7 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { parseIp } from '@ambit/mesh';
+import { faultText } from '../errors.ts';
 import type { AdminRoute } from '../ca/admin-routes.ts';
 import type { Listen } from '../config/values.ts';
 import type { Log } from '../log.ts';
@@ -61,7 +62,7 @@ async function guarded({ log }: AdminOptions, response: ServerResponse, answer: 
   try {
     await answer();
   } catch (error) {
-    log.error('Cannot answer', { error: error instanceof Error ? (error.stack ?? error.message) : String(error) });
+    log.error('Cannot answer', { error: faultText(error) });
     // Half an answer must not look whole.
     if (response.headersSent) response.destroy();
     else json(response, 500, { code: 'admin.failed', message: 'the answer cannot be made; the log says why' });

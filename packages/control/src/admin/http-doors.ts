@@ -1,6 +1,6 @@
 // What the admin doors share as HTTP servers: their bounds, and how they open and close.
 import type { Server, ServerOptions } from 'node:http';
-import { ControlError } from '../errors.ts';
+import { ControlError, errorText } from '../errors.ts';
 
 export const ADMIN_LIMITS = {
   headersTimeout: 5000,
@@ -27,7 +27,7 @@ export async function listening(
   try {
     await promise;
   } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
+    const reason = errorText(cause);
     throw new ControlError('config.port', `cannot open the admin door: ${reason}`, { cause });
   }
   server.off('error', reject);

@@ -1,5 +1,6 @@
 // Several ways to prove who one is, tried in order. The first that finds credentials of its kind decides: credentials that
 // are there and bad are refused, whatever else is shown. The reason goes to our log and our counters, never to the peer.
+import { errorText } from '../errors.ts';
 import type { Log } from '../log.ts';
 import type { Authenticator, AuthOutcome } from './caller.ts';
 
@@ -26,7 +27,7 @@ export function firstOf(authenticators: readonly Authenticator[], log: Log): Cou
       try {
         outcome = await ask(credentials);
       } catch (error) {
-        const reason = error instanceof Error ? error.message : String(error);
+        const reason = errorText(error);
         outcome = { kind: 'refused', code: 'auth.failed', reason };
       }
       if (outcome.kind === 'refused') {

@@ -3,7 +3,7 @@
 import { formatSpiffeId } from '@ambit/mesh';
 import * as z from 'zod';
 import type { LocalTokens } from '../auth/local-token.ts';
-import { ControlError } from '../errors.ts';
+import { ControlError, errorText } from '../errors.ts';
 import type { ListedCertificate } from './authority-types.ts';
 import type { CertificateAuthority } from './certificate-authority.ts';
 
@@ -68,7 +68,7 @@ function toFailure(error: unknown): AdminAnswer {
     const status = error.code.startsWith('ca.unknown_') ? 404 : error.code === 'ca.rotation' ? 409 : 500;
     return { status, json: { code: error.code, message: error.message, next: error.next } };
   }
-  return { status: 500, json: { code: 'ca.state', message: error instanceof Error ? error.message : String(error) } };
+  return { status: 500, json: { code: 'ca.state', message: errorText(error) } };
 }
 
 function toJson({ serial, identity, node, issuedAtMs, notAfterMs, isRevoked }: ListedCertificate): object {

@@ -8,7 +8,7 @@ import { promisify } from 'node:util';
 import { formatSpiffeId, parseSpiffeId } from '@ambit/mesh';
 import type { Caller } from '../auth/caller.ts';
 import type { Diagnostic } from '../diagnostic.ts';
-import { ControlError } from '../errors.ts';
+import { ControlError, errorText } from '../errors.ts';
 import type { Log } from '../log.ts';
 import { AuditLog } from './audit-log.ts';
 import type {
@@ -24,7 +24,7 @@ import { issueLeaf, normalSerial } from './leaf.ts';
 import { Revocations } from './revocations.ts';
 import { SERVING_LIFETIME_MS, type ServingMaterial, toServingNames } from './serving-certificate.ts';
 import type { SigningState } from './signing-source.ts';
-import { ensureStateDirectory, reasonOf, writeAtomically } from './state-files.ts';
+import { ensureStateDirectory, writeAtomically } from './state-files.ts';
 
 const DAY_MS = 86_400_000;
 /** How often everything that is due by the clock is looked at; sooner when the source knows when it wants to be. */
@@ -76,7 +76,7 @@ export class CertificateAuthority {
     } catch (cause) {
       audit?.close();
       if (cause instanceof ControlError) throw cause;
-      throw new ControlError('ca.state', `cannot use the state directory ${stateDirectory}: ${reasonOf(cause)}`, {
+      throw new ControlError('ca.state', `cannot use the state directory ${stateDirectory}: ${errorText(cause)}`, {
         cause,
       });
     }
@@ -205,7 +205,7 @@ export class CertificateAuthority {
       this.#audit.grant(event);
     } catch (cause) {
       this.#fail('ca.audit', cause);
-      throw new ControlError('ca.audit', `cannot write the audit log: ${reasonOf(cause)}`, { cause });
+      throw new ControlError('ca.audit', `cannot write the audit log: ${errorText(cause)}`, { cause });
     }
   }
 
@@ -327,7 +327,7 @@ export class CertificateAuthority {
       this.#index.add(issued);
     } catch (cause) {
       this.#fail('ca.audit', cause);
-      throw new ControlError('ca.audit', `cannot record the certificate: ${reasonOf(cause)}`, { cause });
+      throw new ControlError('ca.audit', `cannot record the certificate: ${errorText(cause)}`, { cause });
     }
   }
 
@@ -389,7 +389,7 @@ export class CertificateAuthority {
     this.#failed = {
       code,
       severity: 'error',
-      message: `cannot keep the state of the certificate authority: ${reasonOf(error)}`,
+      message: `cannot keep the state of the certificate authority: ${errorText(error)}`,
       remedy: `see to the space and the rights of ${this.#options.stateDirectory}; no certificates are issued without a record`,
     };
     this.#reportProblems();

@@ -5,7 +5,7 @@ import { randomUUID } from 'node:crypto';
 import { link, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { ControlError } from '../errors.ts';
+import { ControlError, errorText } from '../errors.ts';
 import {
   decodeMaterial,
   encodeMaterial,
@@ -14,7 +14,7 @@ import {
   type MaterialStore,
   trustBundle,
 } from './material.ts';
-import { ensureStateDirectory, isMissing, readSecret, reasonOf, writeAtomically } from './state-files.ts';
+import { ensureStateDirectory, isMissing, readSecret, writeAtomically } from './state-files.ts';
 
 /** The lock is held for a few writes; one this old was left behind by a crash. */
 const STALE_LOCK_MS = 30_000;
@@ -49,7 +49,7 @@ export class DirectoryStore implements MaterialStore {
       return true;
     } catch (cause) {
       if (cause instanceof ControlError) throw cause;
-      throw new ControlError('ca.state', `cannot store the root in ${this.#path}: ${reasonOf(cause)}`, { cause });
+      throw new ControlError('ca.state', `cannot store the root in ${this.#path}: ${errorText(cause)}`, { cause });
     } finally {
       await unlock();
     }

@@ -5,10 +5,10 @@ import { watch } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Diagnostic } from '../diagnostic.ts';
-import { ControlError } from '../errors.ts';
+import { ControlError, errorText } from '../errors.ts';
 import { openSigner, readRoots, type Signer, type SignerFiles } from './signer.ts';
 import type { SigningSource, SigningState } from './signing-source.ts';
-import { isMissing, reasonOf } from './state-files.ts';
+import { isMissing } from './state-files.ts';
 
 export interface PluggedInOptions {
   readonly directory: string;
@@ -130,7 +130,7 @@ async function required(path: string): Promise<string> {
   try {
     return await readFile(path, 'utf8');
   } catch (cause) {
-    throw new ControlError('ca.bad_material', `cannot read ${path}: ${reasonOf(cause)}`, {
+    throw new ControlError('ca.bad_material', `cannot read ${path}: ${errorText(cause)}`, {
       cause,
       next: 'a plugged-in CA needs ca-cert.pem, ca-key.pem, root-cert.pem (or tls.crt, tls.key, ca.crt); remove all of them for a root of our own',
     });
@@ -142,7 +142,7 @@ async function optional(path: string): Promise<string> {
     return await readFile(path, 'utf8');
   } catch (error) {
     if (isMissing(error)) return '';
-    throw new ControlError('ca.bad_material', `cannot read ${path}: ${reasonOf(error)}`, { cause: error });
+    throw new ControlError('ca.bad_material', `cannot read ${path}: ${errorText(error)}`, { cause: error });
   }
 }
 
@@ -169,7 +169,7 @@ function toProblem(error: unknown, directory: string): Diagnostic {
   return {
     code: known?.code ?? 'ca.bad_material',
     severity: 'error',
-    message: known?.message ?? `cannot read ${directory}: ${reasonOf(error)}`,
+    message: known?.message ?? `cannot read ${directory}: ${errorText(error)}`,
     remedy: known?.next ?? 'the certificates in use stay until this is mended',
   };
 }

@@ -4,11 +4,10 @@
 import { generateKeyPair, X509Certificate } from 'node:crypto';
 import { promisify } from 'node:util';
 import type { Diagnostic } from '../diagnostic.ts';
-import { ControlError } from '../errors.ts';
+import { ControlError, errorText } from '../errors.ts';
 import { isSameMaterial, type Material, type MaterialStore, type RootPair, trustBundle } from './material.ts';
 import { makeRoot, openSigner, ROOT_LIFETIME_MS, type Signer } from './signer.ts';
 import type { SigningSource, SigningState } from './signing-source.ts';
-import { reasonOf } from './state-files.ts';
 
 export interface SelfSignedOptions {
   readonly store: MaterialStore;
@@ -63,7 +62,7 @@ export class SelfSigned implements SigningSource {
         {
           code: error instanceof ControlError ? error.code : 'ca.store',
           severity: 'error',
-          message: `cannot read or advance the root in ${this.name}: ${reasonOf(error)}`,
+          message: `cannot read or advance the root in ${this.name}: ${errorText(error)}`,
           remedy: (error instanceof ControlError ? error.next : undefined) ?? 'the root in use stays; see to the store',
         },
       ];

@@ -4,7 +4,7 @@ import { randomUUID } from 'node:crypto';
 import { constants } from 'node:fs';
 import { lstat, mkdir, open, rename, rm, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { ControlError } from '../errors.ts';
+import { ControlError, errorText } from '../errors.ts';
 
 /** Makes the directory, 0700, if it is not there. @throws ca.state when it cannot be, is another user's, or others may write in it */
 export async function ensureStateDirectory(path: string): Promise<void> {
@@ -15,7 +15,7 @@ export async function ensureStateDirectory(path: string): Promise<void> {
     isForeign = isOfAnother(uid);
     if (!isForeign && (mode & 0o022) === 0) return;
   } catch (cause) {
-    throw new ControlError('ca.state', `cannot use the state directory ${path}: ${reasonOf(cause)}`, {
+    throw new ControlError('ca.state', `cannot use the state directory ${path}: ${errorText(cause)}`, {
       cause,
       next: 'choose another with --state, or give this user the right to make it',
     });
@@ -78,10 +78,6 @@ export async function readSecret(path: string): Promise<string | undefined> {
 
 export function isMissing(error: unknown): boolean {
   return error instanceof Error && 'code' in error && error.code === 'ENOENT';
-}
-
-export function reasonOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }
 
 /** Neither ours nor root's, who can do everything anyway. */

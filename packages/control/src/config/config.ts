@@ -3,7 +3,7 @@
 import { readFileSync } from 'node:fs';
 import { isLoopback, nearestName, parseIp } from '@ambit/mesh';
 import { parse as parseYaml } from 'yaml';
-import { ControlError } from '../errors.ts';
+import { ControlError, errorText } from '../errors.ts';
 import type { MeshSettings } from '../settings.ts';
 import { flagOf, OPTIONS, type OptionName, type OptionValues } from './options.ts';
 
@@ -65,7 +65,7 @@ function readFile(file: string): Readonly<Record<string, string>> {
     content = parseYaml(text, { maxAliasCount: 0 }) ?? {};
   } catch (error) {
     if (error instanceof ControlError) throw error;
-    const reason = error instanceof Error ? error.message : String(error);
+    const reason = errorText(error);
     throw new ControlError('config.invalid', `cannot read the configuration file ${file}: ${reason}`, { cause: error });
   }
   if (typeof content !== 'object' || content === null || Array.isArray(content)) {

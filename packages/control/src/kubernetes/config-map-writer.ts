@@ -8,8 +8,8 @@ import type { ObjectChange } from '../objects/types.ts';
 import { Backoff, jitter } from './backoff.ts';
 import { asObject, at, mapAt } from './json.ts';
 import type { KubeClient } from './kube-client.ts';
-import { codeOf, errorText, refusalOf } from './kube-error.ts';
-import { ControlError } from '../errors.ts';
+import { codeOf, refusalOf } from './kube-error.ts';
+import { ControlError, errorText } from '../errors.ts';
 
 export interface ConfigMapWriterOptions {
   readonly client: KubeClient;

@@ -4,8 +4,7 @@
 import http from 'node:http';
 import https from 'node:https';
 import { createHash } from 'node:crypto';
-import { ControlError } from '../errors.ts';
-import { errorText } from './kube-error.ts';
+import { ControlError, errorText } from '../errors.ts';
 import {
   type Authorization,
   type KubeAccess,

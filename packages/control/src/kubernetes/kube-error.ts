@@ -2,12 +2,6 @@
 import { ControlError } from '../errors.ts';
 import { at, textAt } from './json.ts';
 
-/** One line of text for any thrown value, with the system's code where it has one. */
-export function errorText(error: unknown): string {
-  if (error instanceof AggregateError && error.message === '') return error.errors.map(errorText).join('; ');
-  return error instanceof Error ? error.message : String(error);
-}
-
 /** An answer that is not 2xx, with what the server says in its Status object. */
 export interface KubeRefusal {
   readonly status: number;

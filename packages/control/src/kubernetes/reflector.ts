@@ -9,6 +9,7 @@
 //
 // Whatever stands in the way becomes `problem`; what was delivered stays in force, but for a resource that is gone.
 import { setTimeout as sleep } from 'node:timers/promises';
+import { errorText } from '../errors.ts';
 import type { Diagnostic } from '../diagnostic.ts';
 import type { Log } from '../log.ts';
 import { Backoff, jitter } from './backoff.ts';
@@ -16,7 +17,7 @@ import type { Discovery } from './discovery.ts';
 import { at, listAt, textAt } from './json.ts';
 import type { KnownObjects } from './known-objects.ts';
 import type { KubeClient, KubeResponse } from './kube-client.ts';
-import { errorText, isExpired } from './kube-error.ts';
+import { isExpired } from './kube-error.ts';
 import { forbidden, refused, thrown } from './reflector-problems.ts';
 import { apiVersionOf, collectionPath, qualifiedName, type ResourceType } from './resources.ts';
 import type { Timing } from './timing.ts';

@@ -4,7 +4,7 @@
 import { readFile, stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import type { Diagnostic } from '../diagnostic.ts';
-import { ControlError } from '../errors.ts';
+import { ControlError, errorText } from '../errors.ts';
 import { duplicate, MAX_FILE_BYTES, type PlacedObject, readObjects } from '../objects/index.ts';
 import { formatRef, type ObjectRef, type Place, refOf } from '../objects/types.ts';
 import { listFiles } from '../sources/list-files.ts';
@@ -74,7 +74,7 @@ async function readText(file: string): Promise<string> {
     if (size > MAX_FILE_BYTES) throw new RangeError(`it is larger than ${MAX_FILE_BYTES >> 20} MiB`);
     return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(await readFile(file));
   } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
+    const reason = errorText(cause);
     throw new ControlError('config.unreadable_path', `cannot read ${file}: ${reason}`, { cause });
   }
 }
