@@ -58,8 +58,7 @@ export class ControlPlane implements AsyncDisposable {
   readonly #configMaps: ConfigMapWriter | undefined;
   #ports: GrpcPorts | undefined;
   #admin: AdminServer | undefined;
-  #isReady = false;
-  /** What sources said before all of them had said everything. */
+  /** What sources said before all of them had said everything; undefined once they have, and the mesh is served. */
   #early: ObjectChange[] | undefined = [];
 
   private constructor(config: ControlConfig, log: Log, parts: Parts) {
@@ -80,7 +79,7 @@ export class ControlPlane implements AsyncDisposable {
   }
 
   /**
-   * Opens everything and returns once the doors are open; `synced` tells when the first whole state is served.
+   * Opens everything and returns once the doors are open; `sync` then brings the first whole state.
    * @throws ControlError when something that is needed can never work
    */
   static async open(config: ControlConfig, log: Log): Promise<ControlPlane> {
@@ -125,7 +124,7 @@ export class ControlPlane implements AsyncDisposable {
 
   get status(): ControlPlaneStatus {
     return {
-      isReady: this.#isReady,
+      isReady: this.#early === undefined,
       plainPort: this.#ports?.plainPort,
       securePort: this.#ports?.securePort,
       adminPort: this.#admin?.port,
@@ -136,10 +135,8 @@ export class ControlPlane implements AsyncDisposable {
   async sync(): Promise<void> {
     const sink = (changes: readonly ObjectChange[]): void => this.#take(changes);
     await Promise.all(this.#sources.map(async source => source.start(sink)));
-    const early = this.#early ?? [];
+    this.#xds.update(this.#model.apply(this.#early ?? []));
     this.#early = undefined;
-    this.#xds.update(this.#model.apply(early));
-    this.#isReady = true;
     const { addresses, authorizations } = this.#xds.status();
     this.#log.info('Serving the mesh', { addresses, authorizations });
     for (const { status } of this.#sources) {
@@ -165,7 +162,9 @@ export class ControlPlane implements AsyncDisposable {
   }
 
   async #openDoors({ claim, tokens, kube }: Parts): Promise<void> {
-    const { config, authority, log } = { config: this.#config, authority: this.#authority, log: this.#log };
+    const config = this.#config;
+    const authority = this.#authority;
+    const log = this.#log;
     const authenticator = callers(config, authority, tokens, kube, log);
     const createCertificate = certificateHandler({
       ca: authority,
@@ -190,7 +189,7 @@ export class ControlPlane implements AsyncDisposable {
       maxConnectionAgeMs: config.maxConnectionAge,
       log: log.scope('grpc'),
     });
-    this.#closers.use({ [Symbol.asyncDispose]: async () => this.#ports?.close() });
+    this.#closers.defer(async () => this.#ports?.close());
     // Streams outlive the proofs that they began with.
     const recheck = (): void => void this.#xds.recheck();
     const rechecking = setInterval(recheck, RECHECK_MS).unref();
@@ -200,11 +199,11 @@ export class ControlPlane implements AsyncDisposable {
       listen: config.adminAddress,
       claim,
       pages: this.#pages(),
-      isReady: () => this.#isReady,
+      isReady: () => this.#early === undefined,
       actions: caAdminRoutes(authority, tokens),
       log: log.scope('admin'),
     });
-    this.#closers.use({ [Symbol.asyncDispose]: async () => this.#admin?.close() });
+    this.#closers.defer(async () => this.#admin?.close());
     this.#publishTrust();
   }
 

@@ -13,6 +13,7 @@ import type { CertificateAuthority } from './ca/certificate-authority.ts';
 import { defaultServingNames } from './ca/serving-certificate.ts';
 import type { Listen } from './config/values.ts';
 import { ControlError, errorText } from './errors.ts';
+import { untilListening } from './listening.ts';
 import type { Log } from './log.ts';
 
 export interface GrpcPortsOptions {
@@ -154,11 +155,8 @@ async function material({ authority, rootNamespace, servingNames }: GrpcPortsOpt
 }
 
 async function start(server: AnyServer, { host, port }: Exclude<Listen, 'off'>): Promise<number> {
-  const { promise, resolve, reject } = Promise.withResolvers<void>();
-  server.once('error', reject);
-  server.listen(port, host, resolve);
   try {
-    await promise;
+    await untilListening(server, { host, port });
   } catch (cause) {
     const reason = errorText(cause);
     throw new ControlError('config.port', `cannot listen on ${host}:${port}: ${reason}`, {
@@ -166,8 +164,5 @@ async function start(server: AnyServer, { host, port }: Exclude<Listen, 'off'>):
       next: 'choose another address, or stop the control plane that is running there',
     });
   }
-  server.off('error', reject);
-  // A failed accept (out of descriptors, say) must not end the process.
-  server.on('error', () => undefined);
   return (server.address() as AddressInfo).port;
 }

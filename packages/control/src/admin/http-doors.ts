@@ -1,6 +1,7 @@
 // What the admin doors share as HTTP servers: their bounds, and how they open and close.
 import type { Server, ServerOptions } from 'node:http';
 import { ControlError, errorText } from '../errors.ts';
+import { untilListening } from '../listening.ts';
 
 export const ADMIN_LIMITS = {
   headersTimeout: 5000,
@@ -21,17 +22,12 @@ export async function listening(
 ): Promise<void> {
   server.setTimeout(idleMs);
   server.maxConnections = MAX_CONNECTIONS;
-  const { promise, resolve, reject } = Promise.withResolvers<void>();
-  server.once('error', reject);
-  server.listen(where, resolve);
   try {
-    await promise;
+    await untilListening(server, where);
   } catch (cause) {
     const reason = errorText(cause);
     throw new ControlError('config.port', `cannot open the admin door: ${reason}`, { cause });
   }
-  server.off('error', reject);
-  server.on('error', () => undefined);
 }
 
 /** Closes it with all its connections. */
