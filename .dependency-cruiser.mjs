@@ -17,9 +17,13 @@ const ROOMS = {
   wire: ['mesh'],
   proxy: ['mesh', 'native', 'wire'],
   ztunnel: ['mesh', 'native', 'proxy', 'wire'],
-  control: ['mesh', 'wire'],
-  testbed: ['mesh', 'native', 'wire'],
-  cli: ['control', 'mesh', 'native', 'proxy', 'testbed', 'wire', 'ztunnel'],
+  log: [],
+  kube: ['log'],
+  control: ['kube', 'log', 'mesh', 'wire'],
+  cni: ['kube', 'log', 'mesh', 'native', 'wire'],
+  local: ['cni', 'kube', 'log', 'mesh', 'native', 'wire'],
+  testbed: ['cni', 'mesh', 'native', 'wire'],
+  cli: ['cni', 'control', 'kube', 'local', 'log', 'mesh', 'native', 'proxy', 'testbed', 'wire', 'ztunnel'],
 };
 
 /**
@@ -30,11 +34,11 @@ const DOORS = {
   koffi: ['native'],
   '@koromix': ['native'],
   '@bufbuild/protobuf': ['wire'],
-  '@kubernetes/client-node': ['control'],
+  '@kubernetes/client-node': ['control', 'kube'],
   jose: ['control'],
   '@peculiar/x509': ['ztunnel'],
   'reflect-metadata': ['ztunnel'],
-  yaml: ['control', 'ztunnel'],
+  yaml: ['control', 'kube', 'ztunnel'],
   zod: ['control', 'ztunnel'],
   commander: ['cli'],
 };

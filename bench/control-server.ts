@@ -3,7 +3,7 @@
 import { createServer } from 'node:http2';
 import type { AddressInfo } from 'node:net';
 import { createGrpcHandler, grpcServerOptions, keepSessions } from '@ambit/wire/grpc-server';
-import { SILENT_LOG } from '../packages/control/src/log.ts';
+import { SILENT_LOG } from '@ambit/log';
 import { MeshModel } from '../packages/control/src/model/mesh-model.ts';
 import { type KubeObject, type Metadata, type ObjectChange, refOf } from '../packages/control/src/objects/types.ts';
 import { DEFAULT_SETTINGS } from '../packages/control/src/settings.ts';

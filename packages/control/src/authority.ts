@@ -10,7 +10,7 @@ import type { ControlConfig } from './config/config.ts';
 import { ControlError } from './errors.ts';
 import type { KubeClient } from './kubernetes/kube-client.ts';
 import { createSecretStore } from './kubernetes/secret-store.ts';
-import type { Log } from './log.ts';
+import type { Log } from '@ambit/log';
 
 /** @throws ControlError when there is nothing that can sign */
 export async function openAuthority(

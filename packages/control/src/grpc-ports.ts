@@ -12,9 +12,9 @@ import {
 import type { CertificateAuthority } from './ca/certificate-authority.ts';
 import { defaultServingNames } from './ca/serving-certificate.ts';
 import type { Listen } from './config/values.ts';
-import { ControlError, errorText } from './errors.ts';
+import { errorText, type Log } from '@ambit/log';
+import { ControlError } from './errors.ts';
 import { untilListening } from './listening.ts';
-import type { Log } from './log.ts';
 
 export interface GrpcPortsOptions {
   readonly plain: Listen;

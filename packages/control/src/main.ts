@@ -3,8 +3,8 @@
 import { once } from 'node:events';
 import { type ControlConfig, type Environment, type Flags, readConfig } from './config/config.ts';
 import { ControlPlane } from './control-plane.ts';
-import { ControlError, faultText } from './errors.ts';
-import { createLog } from './log.ts';
+import { createLog, faultText } from '@ambit/log';
+import { ControlError } from './errors.ts';
 
 export interface RunControlOptions {
   readonly flags: Flags;
@@ -27,7 +27,7 @@ export async function runControl(options: RunControlOptions): Promise<number> {
     return 2;
   }
   const write = options.write ?? (line => void process.stdout.write(line));
-  const log = createLog({ write, format: config.logFormat, level: config.logLevel });
+  const log = createLog({ write, format: config.logFormat, level: config.logLevel }, 'control');
   const stop = new AbortController();
   const onSignal = (): void => stop.abort();
   process.once('SIGTERM', onSignal);

@@ -6,7 +6,7 @@ import { connect } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { test } from 'node:test';
 import { withDirectory } from '../ca/openssl-testing.ts';
-import { SILENT_LOG } from '../log.ts';
+import { SILENT_LOG } from '@ambit/log';
 import { type Pages, serveAdmin } from './admin-server.ts';
 import { StateClaim } from './state-claim.ts';
 

@@ -4,10 +4,9 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { parseIp } from '@ambit/mesh';
-import { faultText } from '../errors.ts';
+import { faultText, type Log } from '@ambit/log';
 import type { AdminRoute } from '../ca/admin-routes.ts';
 import type { Listen } from '../config/values.ts';
-import type { Log } from '../log.ts';
 import { ADMIN_LIMITS, closed, listening } from './http-doors.ts';
 import type { StateClaim } from './state-claim.ts';
 

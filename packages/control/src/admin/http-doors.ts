@@ -1,6 +1,7 @@
 // What the admin doors share as HTTP servers: their bounds, and how they open and close.
 import type { Server, ServerOptions } from 'node:http';
-import { ControlError, errorText } from '../errors.ts';
+import { errorText } from '@ambit/log';
+import { ControlError } from '../errors.ts';
 import { untilListening } from '../listening.ts';
 
 export const ADMIN_LIMITS = {

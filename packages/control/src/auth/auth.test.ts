@@ -7,7 +7,7 @@ import { decodeJwt, generateKeyPair, SignJWT } from 'jose';
 import { withDirectory } from '../ca/openssl-testing.ts';
 import { makeRoot, openSigner, type Signer } from '../ca/signer.ts';
 import { EMPTY_NAME, type Name, randomSerial, writeCertificate } from '../ca/x509-writer.ts';
-import { SILENT_LOG } from '../log.ts';
+import { SILENT_LOG } from '@ambit/log';
 import type { Authenticator, AuthOutcome, Credentials } from './caller.ts';
 import { certificateAuthenticator } from './certificate-authenticator.ts';
 import { firstOf } from './first-of.ts';

@@ -1,7 +1,6 @@
 // Several ways to prove who one is, tried in order. The first that finds credentials of its kind decides: credentials that
 // are there and bad are refused, whatever else is shown. The reason goes to our log and our counters, never to the peer.
-import { errorText } from '../errors.ts';
-import type { Log } from '../log.ts';
+import { errorText, type Log } from '@ambit/log';
 import type { Authenticator, AuthOutcome } from './caller.ts';
 
 export interface CountingAuthenticator extends Authenticator {

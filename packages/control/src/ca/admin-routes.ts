@@ -3,7 +3,8 @@
 import { formatSpiffeId } from '@ambit/mesh';
 import * as z from 'zod';
 import type { LocalTokens } from '../auth/local-token.ts';
-import { ControlError, errorText } from '../errors.ts';
+import { errorText } from '@ambit/log';
+import { ControlError } from '../errors.ts';
 import type { ListedCertificate } from './authority-types.ts';
 import type { CertificateAuthority } from './certificate-authority.ts';
 

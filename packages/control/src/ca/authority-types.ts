@@ -2,7 +2,7 @@
 import type { SpiffeId } from '@ambit/mesh';
 import type { Caller } from '../auth/caller.ts';
 import type { Diagnostic } from '../diagnostic.ts';
-import type { Log } from '../log.ts';
+import type { Log } from '@ambit/log';
 import type { Issued } from './issued-index.ts';
 import type { SigningSource } from './signing-source.ts';
 

@@ -5,7 +5,7 @@ import { mkdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import type { Caller } from '../auth/caller.ts';
-import { SILENT_LOG } from '../log.ts';
+import { SILENT_LOG } from '@ambit/log';
 import { CertificateAuthority } from './certificate-authority.ts';
 import { DirectoryStore } from './directory-store.ts';
 import { makeCsr, openssl, verifies, withDirectory } from './openssl-testing.ts';

@@ -8,8 +8,8 @@ import { promisify } from 'node:util';
 import { formatSpiffeId, parseSpiffeId } from '@ambit/mesh';
 import type { Caller } from '../auth/caller.ts';
 import type { Diagnostic } from '../diagnostic.ts';
-import { ControlError, errorText } from '../errors.ts';
-import type { Log } from '../log.ts';
+import { errorText, type Log } from '@ambit/log';
+import { ControlError } from '../errors.ts';
 import { AuditLog } from './audit-log.ts';
 import type {
   AuthorityListener,

@@ -9,7 +9,7 @@ import { X509Certificate } from 'node:crypto';
 import type { Authenticator, Caller } from '../auth/caller.ts';
 import { firstOf } from '../auth/first-of.ts';
 import { LocalTokens } from '../auth/local-token.ts';
-import { SILENT_LOG } from '../log.ts';
+import { SILENT_LOG } from '@ambit/log';
 import type { PodDirectory } from '../model/resource.ts';
 import { type AdminRoute, caAdminRoutes } from './admin-routes.ts';
 import { authorizeIdentity, DEFAULT_TRUSTED_ACCOUNTS } from './authorize.ts';

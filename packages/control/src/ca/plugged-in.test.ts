@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { copyFile, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { SILENT_LOG } from '../log.ts';
+import { SILENT_LOG } from '@ambit/log';
 import { CertificateAuthority } from './certificate-authority.ts';
 import { makeCsr, openssl, verifies, withDirectory } from './openssl-testing.ts';
 import { hasPluggedIn, PluggedIn } from './plugged-in.ts';

@@ -4,7 +4,8 @@
 import { generateKeyPair, X509Certificate } from 'node:crypto';
 import { promisify } from 'node:util';
 import type { Diagnostic } from '../diagnostic.ts';
-import { ControlError, errorText } from '../errors.ts';
+import { errorText } from '@ambit/log';
+import { ControlError } from '../errors.ts';
 import { isSameMaterial, type Material, type MaterialStore, type RootPair, trustBundle } from './material.ts';
 import { makeRoot, openSigner, ROOT_LIFETIME_MS, type Signer } from './signer.ts';
 import type { SigningSource, SigningState } from './signing-source.ts';

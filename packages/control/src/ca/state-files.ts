@@ -4,7 +4,8 @@ import { randomUUID } from 'node:crypto';
 import { constants } from 'node:fs';
 import { lstat, mkdir, open, rename, rm, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { ControlError, errorText } from '../errors.ts';
+import { errorText } from '@ambit/log';
+import { ControlError } from '../errors.ts';
 
 /** Makes the directory, 0700, if it is not there. @throws ca.state when it cannot be, is another user's, or others may write in it */
 export async function ensureStateDirectory(path: string): Promise<void> {

@@ -3,7 +3,8 @@
 import { readFileSync } from 'node:fs';
 import { isLoopback, nearestName, parseIp } from '@ambit/mesh';
 import { parse as parseYaml } from 'yaml';
-import { ControlError, errorText } from '../errors.ts';
+import { errorText } from '@ambit/log';
+import { ControlError } from '../errors.ts';
 import type { MeshSettings } from '../settings.ts';
 import { flagOf, OPTIONS, type OptionName, type OptionValues } from './options.ts';
 

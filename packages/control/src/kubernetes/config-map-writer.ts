@@ -3,13 +3,13 @@
 // time for what somebody changed or deleted (no watch: that would need rights on all ConfigMaps). Learns of namespaces
 // from the changes of a source.
 import type { Diagnostic } from '../diagnostic.ts';
-import type { Log } from '../log.ts';
+import { errorText, type Log } from '@ambit/log';
 import type { ObjectChange } from '../objects/types.ts';
 import { Backoff, jitter } from './backoff.ts';
 import { asObject, at, mapAt } from './json.ts';
 import type { KubeClient } from './kube-client.ts';
 import { codeOf, refusalOf } from './kube-error.ts';
-import { ControlError, errorText } from '../errors.ts';
+import { ControlError } from '../errors.ts';
 
 export interface ConfigMapWriterOptions {
   readonly client: KubeClient;

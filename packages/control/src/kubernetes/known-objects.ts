@@ -1,7 +1,7 @@
 // What one reflector has delivered so far, and what it could not read. It turns "this is what the server says" into
 // changes for the sink: nothing twice (by resourceVersion), deletions only of what was delivered, and an object that
 // no longer reads keeps its last good version. The objects themselves are not kept here.
-import { errorText } from '../errors.ts';
+import { errorText } from '@ambit/log';
 import type { Diagnostic } from '../diagnostic.ts';
 import type { Kind, KubeObject, ObjectChange, ObjectRef } from '../objects/types.ts';
 import { isObject, textAt } from './json.ts';

@@ -3,7 +3,8 @@
 // loaded on first use: it costs a second and 90 MB, which only a control plane that reads Kubernetes should pay.
 // Connections are not its business here: its own watch has no bookmarks, paging or bounds (see docs/dependencies.md).
 import type { RequestOptions, Agent } from 'node:https';
-import { ControlError, errorText } from '../errors.ts';
+import { errorText } from '@ambit/log';
+import { ControlError } from '../errors.ts';
 
 export interface KubeAccess {
   /** Path of a kubeconfig; undefined: `KUBECONFIG`, then `~/.kube/config`, then in-cluster. */

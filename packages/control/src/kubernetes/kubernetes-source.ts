@@ -3,7 +3,7 @@
 // else up; what was seen last stays in force while the server is away.
 import type { Diagnostic } from '../diagnostic.ts';
 import { ControlError } from '../errors.ts';
-import type { Log } from '../log.ts';
+import type { Log } from '@ambit/log';
 import type { Kind } from '../objects/types.ts';
 import type { ChangeSink, Source } from '../sources/source.ts';
 import { ChangeBatch } from './change-batch.ts';

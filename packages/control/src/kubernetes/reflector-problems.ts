@@ -1,6 +1,7 @@
 // What a reflector says about what stands in its way: which verb on which resource where, and what to do about it.
 import type { Diagnostic } from '../diagnostic.ts';
-import { ControlError, errorText } from '../errors.ts';
+import { errorText } from '@ambit/log';
+import { ControlError } from '../errors.ts';
 import { codeOf, refusalOf } from './kube-error.ts';
 import { qualifiedName, type ResourceType } from './resources.ts';
 

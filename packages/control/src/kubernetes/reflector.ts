@@ -9,9 +9,8 @@
 //
 // Whatever stands in the way becomes `problem`; what was delivered stays in force, but for a resource that is gone.
 import { setTimeout as sleep } from 'node:timers/promises';
-import { errorText } from '../errors.ts';
+import { errorText, type Log } from '@ambit/log';
 import type { Diagnostic } from '../diagnostic.ts';
-import type { Log } from '../log.ts';
 import { Backoff, jitter } from './backoff.ts';
 import type { Discovery } from './discovery.ts';
 import { at, listAt, textAt } from './json.ts';

@@ -4,7 +4,8 @@
 import { readFile, stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import type { Diagnostic } from '../diagnostic.ts';
-import { ControlError, errorText } from '../errors.ts';
+import { errorText } from '@ambit/log';
+import { ControlError } from '../errors.ts';
 import { duplicate, MAX_FILE_BYTES, type PlacedObject, readObjects } from '../objects/index.ts';
 import { formatRef, type ObjectRef, type Place, refOf } from '../objects/types.ts';
 import { listFiles } from '../sources/list-files.ts';

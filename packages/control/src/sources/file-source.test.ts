@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import fc from 'fast-check';
-import type { Log } from '../log.ts';
+import type { Log } from '@ambit/log';
 import { formatRef, type KubeObject, type ObjectChange } from '../objects/types.ts';
 import { createFileSource, type FileSource } from './file-source.ts';
 

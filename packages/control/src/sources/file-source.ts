@@ -11,7 +11,7 @@ import { readFile, stat } from 'node:fs/promises';
 import { resolve, sep } from 'node:path';
 import type { Diagnostic } from '../diagnostic.ts';
 import { ControlError } from '../errors.ts';
-import type { Log } from '../log.ts';
+import type { Log } from '@ambit/log';
 import { type CutText, cutText, findField, MAX_FILE_BYTES } from '../objects/index.ts';
 import { formatRef, type ObjectRef, type Place } from '../objects/types.ts';
 import { DirectoryWatches } from './directory-watches.ts';

@@ -1,7 +1,7 @@
 // Texts -> objects, away from the main thread when it takes long: YAML reads at about 0.5 MB a second, and the xDS streams
 // and certificate calls of a whole mesh wait on that thread. Places are kept as two numbers an object, no more.
 import { Worker } from 'node:worker_threads';
-import { errorText } from '../errors.ts';
+import { errorText } from '@ambit/log';
 import type { Diagnostic } from '../diagnostic.ts';
 import { readObjects } from '../objects/index.ts';
 import type { KubeObject } from '../objects/types.ts';

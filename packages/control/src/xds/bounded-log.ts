@@ -1,5 +1,5 @@
 // Warnings that strangers can cause as often as they like: some at once, then one a second, with the number of those left out.
-import type { Fields, Log } from '../log.ts';
+import type { Fields, Log } from '@ambit/log';
 import { TokenBucket } from '../token-bucket.ts';
 
 const PER_SECOND = 1;

@@ -1,6 +1,6 @@
 // What an XdsServer needs from outside, and its bounds with their defaults.
 import type { Authenticator } from '../auth/caller.ts';
-import type { Log } from '../log.ts';
+import type { Log } from '@ambit/log';
 
 export interface XdsClock {
   /** Milliseconds since the epoch. */

@@ -7,7 +7,7 @@ import { test } from 'node:test';
 import { type ClientDuplexStream, Client, credentials, type ServiceError, status } from '@grpc/grpc-js';
 import { createGrpcHandler, grpcServerOptions, keepSessions } from '@ambit/wire/grpc-server';
 import type { AuthOutcome } from '../auth/caller.ts';
-import { SILENT_LOG } from '../log.ts';
+import { SILENT_LOG } from '@ambit/log';
 import { delta, makePolicy, makeWorkload } from './holdings-testing.ts';
 import { DELTA_PATH, decodeResponse, encodeRequest, type PlainRequest } from './codec-testing.ts';
 import type { XdsServerOptions } from './options.ts';

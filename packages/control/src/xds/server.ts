@@ -3,7 +3,7 @@
 import { randomBytes } from 'node:crypto';
 import { type DeltaCall, type DeltaHandler, type DeltaRequest, GrpcError } from '@ambit/wire/grpc-server';
 import type { Authenticator, Caller } from '../auth/caller.ts';
-import type { Log } from '../log.ts';
+import type { Log } from '@ambit/log';
 import type { ResourceDelta } from '../model/resource.ts';
 import { BoundedLog } from './bounded-log.ts';
 import { CallerPlaces } from './caller-places.ts';

@@ -5,7 +5,7 @@ import { type ConfigMapWriter, createConfigMapWriter } from '../../src/kubernete
 import { at, mapAt } from '../../src/kubernetes/json.ts';
 import { createKubeClient, type KubeClient } from '../../src/kubernetes/kube-client.ts';
 import { createSecretStore } from '../../src/kubernetes/secret-store.ts';
-import { SILENT_LOG } from '../../src/log.ts';
+import { SILENT_LOG } from '@ambit/log';
 import { readObject } from '../../src/objects/index.ts';
 import type { ObjectChange } from '../../src/objects/types.ts';
 import type { ApiServer } from './api-server.ts';

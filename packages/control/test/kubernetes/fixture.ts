@@ -10,7 +10,7 @@ import {
   type KubernetesSourceOptions,
 } from '../../src/kubernetes/kubernetes-source.ts';
 import type { Timing } from '../../src/kubernetes/timing.ts';
-import { SILENT_LOG } from '../../src/log.ts';
+import { SILENT_LOG } from '@ambit/log';
 import { readObject } from '../../src/objects/index.ts';
 import { formatRef, type KubeObject, type ObjectChange } from '../../src/objects/types.ts';
 import { type ApiServer, type ApiServerOptions, startApiServer, type StoredObject } from './api-server.ts';

@@ -6,7 +6,7 @@ const HOSTILE = 'x\n2026-01-01T00:00:00.000Z\terror\tca\tforged\r\u001b[2J\u009b
 
 function written(format: 'plain' | 'json', message: string, field: string): string {
   let text = '';
-  const log = createLog({ write: line => (text += line), format, level: 'info', now: () => new Date(0) });
+  const log = createLog({ write: line => (text += line), format, level: 'info', now: () => new Date(0) }, 'control');
   log.warn(message, { code: field, count: 3, absent: undefined });
   return text;
 }

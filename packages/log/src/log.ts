@@ -1,4 +1,4 @@
-// Log lines of the control plane: JSON objects or plain text on one stream, one line an event, never blocking. What is
+// Log lines of whatever runs outside the node proxy: JSON objects or plain text on one stream, one line an event, never blocking. What is
 // logged: state changes and refusals; never tokens, keys or whole requests.
 
 export type Level = 'debug' | 'info' | 'warn' | 'error';
@@ -22,7 +22,8 @@ export interface LogOptions {
   readonly now?: () => Date;
 }
 
-export function createLog(options: LogOptions, scope = 'control'): Log {
+/** `scope` names the part that writes, such as `control` or `agent`. */
+export function createLog(options: LogOptions, scope: string): Log {
   const now = options.now ?? (() => new Date());
   const put = (level: Level, message: string, fields: Fields = {}): void => {
     if (ORDER[level] < ORDER[options.level]) return;

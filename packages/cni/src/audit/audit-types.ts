@@ -1,0 +1,58 @@
+// The words of the continuous proof: what is looked at, what may be found, and what the agent lets an auditor see and do.
+import type { NetNs } from '@ambit/native';
+import type { AgentPod } from '../pod/agent-pod.ts';
+import type { RedirectPlan } from '../redirect/redirect-plan.ts';
+
+export type FindingCode =
+  | 'audit.rules_drift'
+  | 'audit.routes_drift'
+  | 'audit.listener_gone'
+  | 'audit.certificate_missing'
+  | 'audit.certificate_expiring'
+  | 'audit.canary_failed'
+  | 'audit.ztunnel_down'
+  | 'audit.not_enrolled'
+  | 'audit.wrong_netns'
+  | 'audit.address_reused'
+  | 'audit.leftover_rules'
+  | 'audit.label_mismatch'
+  | 'audit.host_rules_drift';
+
+export interface Finding {
+  readonly code: FindingCode;
+  /** `namespace/name`, or `node` for what concerns all. */
+  readonly pod: string;
+  readonly uid: string | undefined;
+  /** One line: what is wrong. */
+  readonly what: string;
+  /** One line: what to do, or what was done. */
+  readonly remedy: string;
+  readonly since: Date;
+  readonly repaired: boolean;
+}
+
+/** A pod as the agent holds it. Namespaces stay the agent's: use them at once, close nothing. */
+export interface AuditedPod {
+  readonly pod: AgentPod;
+  readonly shouldBeMember: boolean;
+  /** undefined when the agent holds no namespace for it. */
+  readonly netns: NetNs | undefined;
+  /** undefined: not programmed. */
+  readonly plan: RedirectPlan | undefined;
+  readonly status: 'enabled' | 'pending' | 'none';
+  /** When it got into this status. */
+  readonly since: Date;
+}
+
+export interface AuditSubject {
+  /** Every pod of this node that is not terminated and has its own network. */
+  readonly pods: () => readonly AuditedPod[];
+  /** Number of ztunnels that hold a snapshot now. */
+  readonly ztunnels: () => number;
+  /** Enrols anew: rules, routes, ADD to ztunnel. Resolves when done. @throws CniError */
+  readonly enrolAgain: (uid: string) => Promise<void>;
+  /** Removes what is ours from a pod that should not be a member. */
+  readonly removeLeftovers: (uid: string) => Promise<void>;
+  /** Host rules for probes put back. */
+  readonly repairHost: () => Promise<void>;
+}
