@@ -168,6 +168,12 @@ async function exitWith(status: Promise<number>): Promise<void> {
   process.exitCode = await status;
 }
 
+// Whoever reads our answer may stop reading (`ambit … | head`): that is the end of it, and no fault.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') throw error;
+  process.exit();
+});
+
 try {
   await program.parseAsync();
 } catch (error) {

@@ -1,8 +1,10 @@
 // `ambit ca`: what an administrator does with the certificate authority of a running control plane, over its admin socket.
 // Answers on standard output, errors with their code and the next step on standard error. Exit status 0 done, 1 refused
 // (no such certificate, a change of roots under way), 2 wrong usage, 3 the control plane cannot be reached.
-import { request } from 'node:http';
 import { join } from 'node:path';
+import { errorText } from '@ambit/log';
+import { askSocket, type SocketAnswer } from '../admin-socket.ts';
+import { problemText } from '../render/problem.ts';
 
 export interface CaFlags {
   /** State directory of the control plane. */
@@ -20,11 +22,6 @@ export type TokenFlags = CaFlags & {
   readonly ttl?: string;
 };
 
-interface Answer {
-  readonly status: number;
-  readonly json: Readonly<Record<string, unknown>>;
-}
-
 interface CertificateRow {
   readonly serial: string;
   readonly identity: string;
@@ -33,8 +30,6 @@ interface CertificateRow {
   readonly isRevoked: boolean;
 }
 
-const TIMEOUT_MS = 15_000;
-const MAX_ANSWER_BYTES = 256 * 1024 * 1024;
 const UNIT_SECONDS: Readonly<Record<string, number>> = { s: 1, m: 60, h: 3600, d: 86_400 };
 
 export async function caRevoke(flags: RevokeFlags): Promise<number> {
@@ -86,16 +81,15 @@ async function ask(
   method: string,
   path: string,
   body: object | undefined,
-  show: (json: Answer['json']) => string,
+  show: (json: SocketAnswer['json']) => string,
 ): Promise<number> {
   const socketPath = join(flags.state, 'admin.sock');
-  let answer: Answer;
+  let answer: SocketAnswer;
   try {
-    answer = await call(socketPath, method, path, body);
+    answer = await askSocket(socketPath, { method, path, body });
   } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
     complain(
-      `cannot reach the control plane at ${socketPath}: ${reason}`,
+      `cannot reach the control plane at ${socketPath}: ${errorText(error)}`,
       'ca.unreachable',
       'is ambit control running, with this --state, as this user?',
     );
@@ -109,34 +103,6 @@ async function ask(
   }
   process.stdout.write(flags.output === 'json' ? `${JSON.stringify(json, undefined, 2)}\n` : show(json));
   return 0;
-}
-
-function call(socketPath: string, method: string, path: string, body: object | undefined): Promise<Answer> {
-  const { promise, resolve, reject } = Promise.withResolvers<Answer>();
-  const text = body === undefined ? '' : JSON.stringify(body);
-  const headers = { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text) };
-  const sent = request({ socketPath, method, path, headers, timeout: TIMEOUT_MS }, response => {
-    const chunks: Buffer[] = [];
-    let bytes = 0;
-    response.on('data', (chunk: Buffer) => {
-      bytes += chunk.length;
-      if (bytes > MAX_ANSWER_BYTES) sent.destroy(new Error('the answer is too large'));
-      else chunks.push(chunk);
-    });
-    response.on('error', reject);
-    response.on('end', () => {
-      try {
-        const json: unknown = JSON.parse(Buffer.concat(chunks).toString('utf8'));
-        resolve({ status: response.statusCode ?? 0, json: { ...(json as object) } });
-      } catch {
-        reject(new Error(`status ${response.statusCode}, and no JSON`));
-      }
-    });
-  });
-  sent.on('timeout', () => sent.destroy(new Error(`no answer in ${TIMEOUT_MS / 1000} s`)));
-  sent.on('error', reject);
-  sent.end(text);
-  return promise;
 }
 
 /** Our own control plane sends these. */
@@ -169,5 +135,5 @@ function usage(message: string): number {
 }
 
 function complain(message: string, code: string, next: string | undefined): void {
-  process.stderr.write(`error: ${message}  [${code}]\n${next === undefined ? '' : `  next    ${next}\n`}`);
+  process.stderr.write(problemText({ message, code, next }));
 }

@@ -2,6 +2,7 @@
 // they could not begin.
 import { ControlError, type Flags, type MeshSettings, type OptionName, readConfig } from '@ambit/control';
 import type { Output } from '../render/output.ts';
+import { problemText } from '../render/problem.ts';
 
 /** Options of `ambit control` that decide what objects mean. */
 const SETTINGS = [
@@ -42,7 +43,6 @@ const UNREADABLE: readonly string[] = ['config.no_such_path', 'config.unreadable
 
 /** @returns the exit status: 2 wrong usage, 3 unreadable path */
 export function tellProblem(error: ControlError, output: Output): number {
-  const next = error.next === undefined ? '' : `  next    ${error.next}\n`;
-  output.remark(`error: ${error.message}  [${error.code}]\n${next}`);
+  output.remark(problemText(error));
   return UNREADABLE.includes(error.code) ? 3 : 2;
 }

@@ -10,6 +10,7 @@ import {
   TestbedError,
 } from '@ambit/testbed';
 import { type DemoMode, runDemo, type StoreKind } from '@ambit/testbed/demo';
+import { problemText } from '../render/problem.ts';
 
 /** As commander gives them. */
 export interface DemoFlags {
@@ -96,6 +97,6 @@ function parseDuration(text: string): number | null {
 }
 
 function usage(what: string, next: string): number {
-  process.stderr.write(`error: ${what}\n  next    ${next}\n`);
+  process.stderr.write(problemText({ message: what, next }));
   return 2;
 }

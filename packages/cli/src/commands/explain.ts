@@ -3,6 +3,7 @@ import { explainConnection } from '@ambit/mesh';
 import { AdminError, type AdminFlags, loadMesh } from '../mesh-from-admin.ts';
 import { renderExplanation } from '../render/explain.ts';
 import { type Output, processOutput } from '../render/output.ts';
+import { problemText } from '../render/problem.ts';
 
 /** As commander gives them. */
 export interface ExplainFlags extends AdminFlags {
@@ -19,7 +20,7 @@ export async function explain(
   output: Output = processOutput(),
 ): Promise<number> {
   if (flags.output !== 'table' && flags.output !== 'json') {
-    output.remark(`error: there is no output format "${flags.output}"\n  next    use table or json\n`);
+    output.remark(problemText({ message: `there is no output format "${flags.output}"`, next: 'use table or json' }));
     return 2;
   }
   try {
@@ -32,7 +33,7 @@ export async function explain(
     return { allowed: 0, plaintext: 0, denied: 1, unknown: 2 }[answer.verdict];
   } catch (error) {
     if (!(error instanceof AdminError)) throw error;
-    output.remark(`error: ${error.message}  [${error.code}]\n  next    ${error.next}\n`);
+    output.remark(problemText(error));
     return 3;
   }
 }

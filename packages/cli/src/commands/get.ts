@@ -1,6 +1,7 @@
 // `ambit get workloads|services|policies|certificates`: what the control plane, or one ztunnel, knows. Wiring only.
 import { AdminError, type AdminFlags, loadCertificates, loadMesh } from '../mesh-from-admin.ts';
 import { type Output, processOutput } from '../render/output.ts';
+import { problemText } from '../render/problem.ts';
 import {
   certificateTable,
   type ListOptions,
@@ -49,7 +50,7 @@ export async function get(what: string, flags: GetFlags, output: Output = proces
     return 0;
   } catch (error) {
     if (!(error instanceof AdminError)) throw error;
-    output.remark(`error: ${error.message}  [${error.code}]\n  next    ${error.next}\n`);
+    output.remark(problemText(error));
     return 3;
   }
 }
@@ -63,6 +64,6 @@ function isList(text: string): text is keyof typeof LISTS {
 }
 
 function usage(output: Output, what: string, next: string): number {
-  output.remark(`error: ${what}\n  next    ${next}\n`);
+  output.remark(problemText({ message: what, next }));
   return 2;
 }
