@@ -30,9 +30,12 @@ export type NativeErrorCode =
   | 'native.bounds' // an offset or length outside its slab
   | 'native.closed' // use of a slab, fd or session after close
   | 'native.argument' // a value the callee cannot mean (bad address text, port, count)
-  | 'native.unsupported'; // this kernel, processor or Node build lacks what is needed
+  | 'native.unsupported' // this kernel, processor or Node build lacks what is needed
+  | 'native.unavailable' // a library of the system is not installed; the message names the package
+  | 'native.nftables' // nft refused a program; the message is nft's own
+  | 'native.netlink'; // the kernel's answer was larger, longer or other than netlink allows
 
-/** The caller broke a rule; always a bug of ours or bad input that should have been refused earlier. */
+/** The caller broke a rule, or (the last three codes) the system lacks, refuses or answers what no errno can say. */
 export class NativeError extends Error {
   readonly code: NativeErrorCode;
 

@@ -3,10 +3,13 @@ export { errnoName, NativeError, type NativeErrorCode, SysError } from './errors
 export { Errno } from './errno.ts';
 export { EventFd } from './event-fd.ts';
 export { closeRegistered, duplicateFd, duplicateNumber, Fd, ownedFdCount, registerFds } from './fd.ts';
+export { filledSocket } from './filled-socket.ts';
 export { IoVec } from './iovec.ts';
 export { type IpFamily } from './ip-text.ts';
 export { monotonicMs } from './monotonic.ts';
 export { createNetNs, NetNs, type NetNsIdentity } from './net-ns.ts';
+export { NetlinkProtocol, NetlinkSocket } from './netlink.ts';
+export { Nftables, nftGeneration, type NftOptions, runNft } from './nftables.ts';
 export { openPacketSocket } from './packet-socket.ts';
 export { releaseMemory } from './memory.ts';
 export { type EventHandler, EventMask, Reactor, type Registration } from './reactor.ts';

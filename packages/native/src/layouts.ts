@@ -45,15 +45,18 @@ export const SOCKADDR_IN_BYTES = 16;
 export const SOCKADDR_IN6_BYTES = 28;
 export const SOCKADDR_UN_BYTES = 110;
 export const SOCKADDR_LL_BYTES = 20;
+export const SOCKADDR_NL_BYTES = 12;
 /** `sun_path`, of which the last byte is our terminating zero. */
 export const MAX_UNIX_PATH_BYTES = 107;
 
 export const AF_UNIX = 1;
 export const AF_INET = 2;
 export const AF_INET6 = 10;
+export const AF_NETLINK = 16;
 export const AF_PACKET = 17;
 
 export const SOCK_STREAM = 1;
+export const SOCK_DGRAM = 2;
 export const SOCK_RAW = 3;
 export const SOCK_SEQPACKET = 5;
 export const SOCK_NONBLOCK = 0o4000;
@@ -66,6 +69,7 @@ export const F_DUPFD_CLOEXEC = 1030;
 
 export const MSG_CTRUNC = 0x8;
 export const MSG_TRUNC = 0x20;
+export const MSG_DONTWAIT = 0x40;
 export const MSG_NOSIGNAL = 0x4000;
 export const MSG_CMSG_CLOEXEC = 0x40000000;
 
@@ -80,6 +84,7 @@ export const SOL_SOCKET = 1;
 export const SOL_IP = 0;
 export const SOL_TCP = 6;
 export const SOL_IPV6 = 41;
+export const SOL_NETLINK = 270;
 
 export const SO_REUSEADDR = 2;
 export const SO_ERROR = 4;
@@ -112,3 +117,11 @@ export const EPOLLET = 0x80000000;
 
 export const EFD_NONBLOCK = 0o4000;
 export const EFD_CLOEXEC = 0o2000000;
+
+/** Options of a netlink socket: short acknowledgements, their text, and filters in dumps (kernel 4.3, 4.12, 4.20). */
+export const NETLINK_CAP_ACK = 10;
+export const NETLINK_EXT_ACK = 11;
+export const NETLINK_GET_STRICT_CHK = 12;
+
+/** `struct nlmsghdr`: length (4), type (2), flags (2), sequence (4), port (4); messages are aligned to 4. */
+export const NLMSGHDR_BYTES = 16;

@@ -14,6 +14,14 @@ export function bind<F extends (...args: any[]) => unknown>(prototype: string): 
   return self.func(prototype) as unknown as F;
 }
 
+/** Binds functions of another shared library, found as dlopen(3) finds it. @throws Error in the words of dlopen */
+// biome-ignore format: one signature
+// oxlint-disable-next-line typescript/no-explicit-any -- as above
+export function bindFrom(library: string): <F extends (...args: any[]) => unknown>(prototype: string) => F {
+  const loaded = koffi.load(library);
+  return prototype => loaded.func(prototype) as never;
+}
+
 /** Address of the first byte of an unpooled buffer. The buffer must stay referenced while the address is in use. */
 export function pointerTo(bytes: Uint8Array): number {
   return Number(koffi.address(bytes));

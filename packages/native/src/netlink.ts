@@ -1,0 +1,240 @@
+// One netlink socket (netlink(7)): requests with their acknowledgement, and dumps. It belongs for good to the network
+// namespace the thread was in when it was opened, so it may be kept and used from outside. Calls never wait: the kernel
+// answers within the send. Only messages of the kernel itself count, since whoever is root in a pod can write to the socket.
+import { Errno } from './errno.ts';
+import { NativeError, SysError } from './errors.ts';
+import { Fd } from './fd.ts';
+import {
+  AF_NETLINK,
+  MSG_DONTWAIT,
+  MSG_TRUNC,
+  NETLINK_CAP_ACK,
+  NETLINK_EXT_ACK,
+  NETLINK_GET_STRICT_CHK,
+  NLMSGHDR_BYTES,
+  SOCK_CLOEXEC,
+  SOCK_RAW,
+  SOCKADDR_NL_BYTES,
+  SOL_NETLINK,
+} from './layouts.ts';
+import { bind, lastErrno } from './library.ts';
+import {
+  MAX_REQUEST_BYTES,
+  NLM_F_ACK,
+  NLM_F_DUMP,
+  NLM_F_DUMP_INTR,
+  NLM_F_REQUEST,
+  NLMSG_DONE,
+  NLMSG_ERROR,
+  NLMSG_NOOP,
+  NLMSG_OVERRUN,
+  type NetlinkMessage,
+  readMessages,
+  readVerdict,
+} from './netlink-message.ts';
+import { Slab } from './slab.ts';
+import { checkInteger, setOption } from './socket-options.ts';
+
+type Transfer = (fd: number, data: number, length: number, flags: number, address: number, size: number) => number;
+const c_socket = bind<(family: number, type: number, protocol: number) => number>('int socket(int, int, int)');
+const c_sendto = bind<Transfer>(
+  'int sendto(int fd, uintptr_t data, size_t length, int flags, uintptr_t address, unsigned int size)',
+);
+const c_recvfrom = bind<Transfer>(
+  'int recvfrom(int fd, uintptr_t data, size_t length, int flags, uintptr_t address, uintptr_t size)',
+);
+
+/** Families of netlink(7) that Ambit speaks. */
+export const NetlinkProtocol = { ROUTE: 0, SOCK_DIAG: 4, NETFILTER: 12 } as const;
+export type NetlinkProtocol = (typeof NetlinkProtocol)[keyof typeof NetlinkProtocol];
+
+/** Twice the largest datagram of a dump (the kernel makes at most 32 KiB). */
+const RECEIVE_BYTES = 64 * 1024;
+/** Times a dump is begun again because the table changed under it. */
+const MAX_DUMP_ATTEMPTS = 8;
+/** All payloads of one dump: some 250 000 routes. */
+const MAX_DUMP_BYTES = 32 * 1024 * 1024;
+/** Datagrams of others, or answers to earlier requests, that one call steps over. */
+const MAX_STRAY_DATAGRAMS = 1024;
+const MAX_REPLIES = 64;
+/** nl_pid of `struct sockaddr_nl`; the kernel's own is 0. */
+const NL_PID_AT = 4;
+
+interface Scratch {
+  readonly out: Slab;
+  readonly in: Slab;
+  /** Sender's address, then the length of it. */
+  readonly sender: Slab;
+}
+
+/** Allocated at the first use: most threads never speak netlink. */
+let scratchOfThread: Scratch | undefined;
+
+function scratch(): Scratch {
+  scratchOfThread ??= {
+    out: Slab.permanent(MAX_REQUEST_BYTES),
+    in: Slab.permanent(RECEIVE_BYTES),
+    sender: Slab.permanent(SOCKADDR_NL_BYTES + 4),
+  };
+  return scratchOfThread;
+}
+
+export class NetlinkSocket {
+  readonly protocol: NetlinkProtocol;
+  readonly #fd: Fd;
+  #sequence = 0;
+
+  private constructor(fd: Fd, protocol: NetlinkProtocol) {
+    this.#fd = fd;
+    this.protocol = protocol;
+  }
+
+  /** Opens a socket in the network namespace the thread is in; it stays there. @throws SysError */
+  static open(protocol: NetlinkProtocol): NetlinkSocket {
+    const n = c_socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, protocol);
+    if (n < 0) throw new SysError('socket', lastErrno(), `netlink protocol ${protocol}`);
+    const fd = new Fd(n);
+    // Older kernels refuse them; then errors come without a sentence, and dumps unfiltered, which readers filter again.
+    for (const option of [NETLINK_CAP_ACK, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK]) {
+      setOption(fd, SOL_NETLINK, option, 1);
+    }
+    return new NetlinkSocket(fd, protocol);
+  }
+
+  get isOpen(): boolean {
+    return this.#fd.isOpen;
+  }
+
+  /**
+   * Sends one request and takes its acknowledgement. @param flags beside NLM_F_REQUEST and NLM_F_ACK
+   * @returns the payloads of the messages that came before the acknowledgement, copied; at most 64
+   * @throws SysError with the kernel's errno and sentence; native.netlink for an answer that breaks the protocol (the
+   *   socket is closed then), native.closed, native.argument
+   */
+  request(type: number, flags: number, payload: Uint8Array): Buffer[] {
+    const sequence = this.#send(type, flags | NLM_F_REQUEST | NLM_F_ACK, payload);
+    const replies: Buffer[] = [];
+    for (;;) {
+      for (const message of this.#receive(sequence)) {
+        if (message.type === NLMSG_ERROR) {
+          this.#throwIfRefused(message);
+          return replies;
+        }
+        if (message.type === NLMSG_NOOP) continue;
+        if (replies.length >= MAX_REPLIES) this.#break(`more than ${MAX_REPLIES} replies to one request`);
+        replies.push(message.payload);
+      }
+    }
+  }
+
+  /**
+   * Asks for a whole table. @returns one copied payload an entry, 32 MiB at most
+   * @throws as `request`; SysError EINTR when the table changed during each of 8 attempts
+   */
+  dump(type: number, payload: Uint8Array): Buffer[] {
+    for (let attempt = 1; ; attempt++) {
+      const { entries, interrupted } = this.#dumpOnce(type, payload);
+      if (!interrupted) return entries;
+      if (attempt >= MAX_DUMP_ATTEMPTS) {
+        throw new SysError('netlink dump', Errno.EINTR, `the table changed during each of ${attempt} attempts`);
+      }
+    }
+  }
+
+  close(): void {
+    this.#fd.close();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  #dumpOnce(type: number, payload: Uint8Array): { entries: Buffer[]; interrupted: boolean } {
+    const sequence = this.#send(type, NLM_F_REQUEST | NLM_F_DUMP, payload);
+    const entries: Buffer[] = [];
+    let interrupted = false;
+    let total = 0;
+    for (;;) {
+      for (const message of this.#receive(sequence)) {
+        interrupted ||= (message.flags & NLM_F_DUMP_INTR) !== 0;
+        if (message.type === NLMSG_DONE || message.type === NLMSG_ERROR) {
+          this.#throwIfRefused(message);
+          return { entries, interrupted };
+        }
+        if (message.type === NLMSG_NOOP) continue;
+        total += message.payload.length;
+        if (total > MAX_DUMP_BYTES) this.#break(`a dump of more than ${MAX_DUMP_BYTES} bytes`);
+        entries.push(message.payload);
+      }
+    }
+  }
+
+  /** @returns the sequence number that the answers carry */
+  #send(type: number, flags: number, payload: Uint8Array): number {
+    checkInteger(payload.length, 0, MAX_REQUEST_BYTES - NLMSGHDR_BYTES, 'netlink payload bytes');
+    const { out } = scratch();
+    const length = NLMSGHDR_BYTES + payload.length;
+    this.#sequence = (this.#sequence + 1) >>> 0;
+    out.bytes.writeUInt32LE(length, 0);
+    out.bytes.writeUInt16LE(type, 4);
+    out.bytes.writeUInt16LE(flags, 6);
+    out.bytes.writeUInt32LE(this.#sequence, 8);
+    out.bytes.writeUInt32LE(0, 12);
+    out.bytes.set(payload, NLMSGHDR_BYTES);
+    if (c_sendto(this.#fd.number, out.address(0, length), length, 0, 0, 0) < 0) {
+      throw new SysError('sendto', lastErrno(), 'netlink');
+    }
+    return this.#sequence;
+  }
+
+  /** The next datagram's messages that answer `sequence`, copied out of the scratch area. */
+  #receive(sequence: number): NetlinkMessage[] {
+    const { in: into, sender } = scratch();
+    for (let stray = 0; stray < MAX_STRAY_DATAGRAMS; stray++) {
+      sender.bytes.writeUInt32LE(SOCKADDR_NL_BYTES, SOCKADDR_NL_BYTES);
+      const n = c_recvfrom(
+        this.#fd.number,
+        into.address(0, RECEIVE_BYTES),
+        RECEIVE_BYTES,
+        MSG_DONTWAIT | MSG_TRUNC,
+        sender.address(0, SOCKADDR_NL_BYTES),
+        sender.address(SOCKADDR_NL_BYTES, 4),
+      );
+      if (n < 0) {
+        const errno = lastErrno();
+        if (errno === Errno.EINTR) continue;
+        this.#break(`no answer from the kernel (${new SysError('recvfrom', errno).message})`);
+      }
+      if (sender.bytes.readUInt32LE(NL_PID_AT) !== 0) continue;
+      if (n > RECEIVE_BYTES) this.#break(`a datagram of ${n} bytes`);
+      const messages = readMessages(Buffer.from(into.bytes.subarray(0, n)));
+      const ours = messages.filter(message => message.sequence === sequence);
+      if (ours.some(message => message.type === NLMSG_OVERRUN)) this.#break('answers were lost');
+      if (ours.length > 0) return ours;
+    }
+    return this.#break('drowned in messages that are no answers');
+  }
+
+  #throwIfRefused(message: NetlinkMessage): void {
+    const { errno, text } = readVerdict(message);
+    if (errno < 0) this.#break('an acknowledgement without a verdict');
+    if (errno > 0) throw new SysError('netlink', errno, text);
+  }
+
+  /** The rest of an unfinished answer would be in the way of the next request. */
+  #break(what: string): never {
+    this.close();
+    throw new NativeError('native.netlink', `netlink protocol ${this.protocol}: ${what}`);
+  }
+}
+
+/** Runs `f` with the caller's socket, or with one opened here and closed again. Internal to this package. */
+export function withSocket<T>(
+  socket: NetlinkSocket | undefined,
+  protocol: NetlinkProtocol,
+  f: (socket: NetlinkSocket) => T,
+): T {
+  if (socket !== undefined) return f(socket);
+  using own = NetlinkSocket.open(protocol);
+  return f(own);
+}
