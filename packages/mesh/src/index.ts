@@ -23,6 +23,7 @@ export {
 export { parseHboneAuthority } from './authority.ts';
 export { type Baggage, formatBaggage, parseBaggage } from './baggage.ts';
 export { type Rank, rankWorkload, tierByLocality } from './balancing.ts';
+export { CANARY_ADDRESSES, CANARY_PORT, type CanaryAnswer, isCanary, isCanaryAuthority } from './canary.ts';
 export { parseDurationMs } from './duration.ts';
 export {
   type ConnectionExplanation,

@@ -1,6 +1,7 @@
 // Where an outbound connection goes: the whole decision tree from "a pod dialled this address" to the hops that may be
 // dialled, best first. Pure: the same view and input give the same route. An address the mesh does not know passes
 // through in plain text, as upstream has it.
+import { isCanary, routeCanary } from './canary.ts';
 import { formatSocketAddress, type Ip, isLoopback, type SocketAddress } from './address.ts';
 import { formatGatewayDestination, type GatewayAddress } from './gateway.ts';
 import { isOwnWaypoint, resolveGateway } from './gateway-resolution.ts';
@@ -43,6 +44,7 @@ export function resolveOutbound(view: MeshView, input: OutboundInput): OutboundR
       denial('identity.unknown_source', error),
     );
   }
+  if (isCanary(destination)) return routeCanary(self, input.source, destination, input.hbonePort ?? HBONE_PORT);
   return new OutboundResolver(view, input, self).resolve();
 }
 

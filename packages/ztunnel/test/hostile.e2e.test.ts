@@ -8,9 +8,10 @@ import http2 from 'node:http2';
 import type { Socket } from 'node:net';
 import { after, afterEach, before, describe, test } from 'node:test';
 import tls from 'node:tls';
+import { CANARY_ADDRESSES, CANARY_PORT } from '@ambit/mesh';
 import { type Pod, sandboxSkip, type ZtunnelProcess } from '@ambit/testbed';
 import { type Leaf, makeLeaf, makeRoot } from '../../native/test/certificates.ts';
-import { awaitNewLine, descriptorsOf, makeMesh, type Mesh, startOurs } from './e2e-mesh.ts';
+import { awaitLine, awaitNewLine, descriptorsOf, makeMesh, type Mesh, startOurs } from './e2e-mesh.ts';
 import { echo, endingOf, Net, readBytes, tryEcho } from './e2e-net.ts';
 
 const HBONE = 15008;
@@ -193,6 +194,15 @@ describe('hostile peers', { skip: sandboxSkip() }, () => {
     assert.equal(reached, asked);
     await withSession(async session => echoThrough(session, `${cart.ip4}:${ECHO}`));
     assert.equal(reached, asked + 1);
+  });
+
+  test('the canary of a pod answers nobody but the pod', async () => {
+    for (const ip of Object.values(CANARY_ADDRESSES)) {
+      const address = ip.includes(':') ? `[${ip}]` : ip;
+      assert.equal(await connectTo(`${address}:${CANARY_PORT}`), 403, ip);
+    }
+    const refused = await awaitLine(onN2, line => String(line.error).startsWith('the canary of '));
+    assert.match(String(refused.error), /\/sa\/cart is for itself alone$/);
   });
 
   test("the proxy's own ports are not to be had through a tunnel", async () => {

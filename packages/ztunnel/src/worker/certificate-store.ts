@@ -1,6 +1,7 @@
 // TLS contexts by identity, made from the certificates the main thread sends. A context is built once per certificate
 // and role and serves every handshake until the certificate is replaced or has run out; handshakes that run keep the old
 // one. Fails closed: the main thread sends an error only when there is no valid certificate, and then there is none here.
+import { X509Certificate } from 'node:crypto';
 import { TlsContext, type TlsOptions } from '@ambit/native';
 import type { CertificateMaterial } from '../worker-protocol.ts';
 
@@ -84,6 +85,12 @@ export class CertificateStore {
 
   server(identity: string): Context {
     return this.#context(identity, 'server');
+  }
+
+  /** End of the validity of an identity's certificate; undefined while there is none. */
+  notAfter(identity: string): Date | undefined {
+    const pem = this.#entries.get(identity)?.material?.certChainPem;
+    return pem === undefined ? undefined : new X509Certificate(pem).validToDate;
   }
 
   close(): void {

@@ -23,6 +23,8 @@ export interface ConnectionFacts {
   traceId: string | undefined;
   connectMs: number | undefined;
   policy: string | undefined;
+  /** The mesh's own proof that it works, not anybody's traffic: told of only when it fails. */
+  readonly isCanary: boolean;
 }
 
 export interface RecordOutcome {

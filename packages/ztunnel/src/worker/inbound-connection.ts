@@ -6,6 +6,7 @@
 import {
   authorize,
   guessService,
+  isCanaryAuthority,
   type InboundRoute,
   parseForwardedHost,
   parseHboneAuthority,
@@ -14,7 +15,7 @@ import {
   type ReasonCode,
   type SocketAddress,
 } from '@ambit/mesh';
-import { familyOf, type Fd } from '@ambit/native';
+import { familyOf, type Fd, filledSocket } from '@ambit/native';
 import {
   beginDial,
   dialReason,
@@ -28,6 +29,7 @@ import {
   type TunnelStream,
   UNOWNED,
 } from '@ambit/proxy';
+import { canaryAnswer } from './canary-answer.ts';
 import { closed, type ConnectionFacts, OPENED, refused, wallNow } from './connection-facts.ts';
 import type { InboundPeer } from './inbound-tunnel.ts';
 import type { LiveConnection, PodProxy } from './pod-proxy.ts';
@@ -95,9 +97,11 @@ export class InboundConnection implements StreamOwner, LiveConnection {
       traceId: adopted ?? traceIdOf(newTraceparent()),
       connectMs: undefined,
       policy: undefined,
+      isCanary: request.authority !== undefined && isCanaryAuthority(request.authority),
     };
     const connection = new InboundConnection(pod, peer, stream, facts, forwardedHost);
-    connection.#findRoute(request.authority);
+    if (facts.isCanary) connection.#answerCanary();
+    else connection.#findRoute(request.authority);
   }
 
   static thaw(pod: PodProxy, peer: InboundPeer, stream: TunnelStream, context: unknown): InboundConnection {
@@ -170,6 +174,25 @@ export class InboundConnection implements StreamOwner, LiveConnection {
       destinationIp: this.#target.ip,
       destinationPort: this.#target.port,
     });
+  }
+
+  /** The canary's end: the pod itself is told whom it proved to be; nobody else is told anything. */
+  #answerCanary(): void {
+    const { identity, deps, info } = this.#pod;
+    if (identity === undefined || this.#peer.identity !== identity) {
+      this.#refuse(403, 'identity.mismatch', `the canary of ${identity ?? 'an unknown pod'} is for itself alone`);
+      return;
+    }
+    const notAfter = deps.certificates.notAfter(identity);
+    const line = canaryAnswer(this.#peer, { identity, notAfter, name: `${info.namespace}/${info.name}` });
+    let end: Fd;
+    try {
+      end = filledSocket(line);
+    } catch (error) {
+      this.#unreachable('dial.no_fds', error instanceof Error ? error.message : String(error));
+      return;
+    }
+    this.#stream.attach(end, 'dialing');
   }
 
   // ---- application ------------------------------------------------------------------------------------------------

@@ -215,6 +215,7 @@ export class InboundTunnel implements HandshakeOwner, TunnelEvents {
       traceId: undefined,
       connectMs: undefined,
       policy: undefined,
+      isCanary: false,
     };
     this.#pod.deps.emit(facts, refused(reason, error));
   }

@@ -6,6 +6,7 @@
 import {
   formatForwarded,
   type Hop,
+  isCanary,
   type OutboundRoute,
   pickHop,
   type ReasonCode,
@@ -103,6 +104,7 @@ export class OutboundConnection implements LiveConnection, PoolWaiter, StreamOwn
       traceId: undefined,
       connectMs: undefined,
       policy: undefined,
+      isCanary: isCanary(destination),
     };
     const connection = new OutboundConnection(pod, facts, client);
     if (pod.workload !== undefined) connection.#findRoute();
@@ -237,6 +239,8 @@ export class OutboundConnection implements LiveConnection, PoolWaiter, StreamOwn
     });
     this.#carrier = { kind: 'stream', stream };
     stream.attach(client, 'connected');
+    // Each canary proves a handshake of its own, so nobody else gets this tunnel.
+    if (facts.isCanary) pooled.tunnel.drain();
   }
 
   onTunnelFailed(reason: ReasonCode, error: string): void {

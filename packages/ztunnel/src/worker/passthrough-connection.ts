@@ -43,6 +43,7 @@ export class PassthroughConnection implements LiveConnection, SpliceOwner {
       traceId: undefined,
       connectMs: undefined,
       policy: undefined,
+      isCanary: false,
     };
     pod.track(this);
   }

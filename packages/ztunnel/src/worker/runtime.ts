@@ -86,6 +86,7 @@ export class WorkerRuntime implements EventHandler {
       },
       emit: (facts, outcome) => {
         // Making a record and sending it is the dearest part of a short connection: only what somebody reads is made.
+        if (facts.isCanary && outcome.reason === undefined) return;
         const { recordOpens, recordCleanCloses } = start.settings;
         if (outcome.event === 'open' ? !recordOpens : outcome.reason === undefined && !recordCleanCloses) return;
         this.#records.add(recordOf(facts, outcome));
