@@ -47,3 +47,12 @@ export interface DnsSettings {
   /** Domains that a resolver may have appended; undefined: those of a pod in the client's namespace. */
   readonly searchDomains: readonly string[] | undefined;
 }
+
+/**
+ * Which decisions no longer hold after the mesh changed. All names that a question may stand for begin with the same label,
+ * and a pod's name has its service's as the second: so a change is said by labels, and a busy mesh flushes little.
+ */
+export type StaleNames =
+  | { readonly kind: 'all' }
+  /** Decisions about names whose first or second label is one of these. */
+  | { readonly kind: 'labels'; readonly labels: ReadonlySet<string> };
