@@ -7,3 +7,14 @@ export {
   type RedirectionStatus,
 } from './sources/pod-source.ts';
 export type { RedirectBackend, RedirectPlan } from './redirect/redirect-plan.ts';
+export { DEFAULT_SELECTORS, type EnablementSelector, type LabelSelector, readSelectors } from './pod/label-selector.ts';
+export {
+  isZtunnelPod,
+  type MembershipAnswer,
+  type MembershipPod,
+  type MembershipRules,
+  membership,
+  namespaceEnables,
+} from './pod/membership.ts';
+export { type PlanDefaults, type PlanWithWarnings, redirectPlanOf } from './pod/overrides.ts';
+export { renderRules } from './redirect/render-rules.ts';
