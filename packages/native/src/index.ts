@@ -11,8 +11,33 @@ export { createNetNs, NetNs, type NetNsIdentity } from './net-ns.ts';
 export { NetlinkProtocol, NetlinkSocket } from './netlink.ts';
 export { Nftables, nftGeneration, type NftOptions, runNft } from './nftables.ts';
 export { openPacketSocket } from './packet-socket.ts';
+export { type PeerCredentials, peerCredentials } from './peer-credentials.ts';
 export { releaseMemory } from './memory.ts';
 export { type EventHandler, EventMask, Reactor, type Registration } from './reactor.ts';
+export { addAddress, deleteAddress, type InterfaceAddress, listAddresses } from './rtnetlink-addresses.ts';
+export {
+  addBridge,
+  addVeth,
+  deleteLink,
+  findLink,
+  type Link,
+  type LinkChange,
+  listLinks,
+  setLink,
+  type VethOptions,
+} from './rtnetlink-links.ts';
+export {
+  deleteRoute,
+  listRoutes,
+  LOCAL_TABLE,
+  MAIN_TABLE,
+  replaceRoute,
+  type Route,
+  type RouteSpec,
+  type RouteType,
+} from './rtnetlink-routes.ts';
+export { addRule, deleteRule, listRules, type MarkMatch, type Rule, type RuleSpec } from './rtnetlink-rules.ts';
+export { type RouteFamily } from './rtnetlink-text.ts';
 export { Slab } from './slab.ts';
 export { type FileLimit, openFdCount, openFileLimit, setOpenFileLimitToMax } from './resources.ts';
 export { type Received, SeqPacket, SeqPacketListener } from './seqpacket.ts';

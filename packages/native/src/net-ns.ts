@@ -65,6 +65,11 @@ export class NetNs {
     return this.#fd.isOpen;
   }
 
+  /** Lent, to name the namespace to another call: it stays this object's, who closes it. */
+  get fd(): Fd {
+    return this.#fd;
+  }
+
   same(other: NetNs): boolean {
     return this.identity.dev === other.identity.dev && this.identity.ino === other.identity.ino;
   }
