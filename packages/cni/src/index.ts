@@ -18,3 +18,5 @@ export {
 } from './pod/membership.ts';
 export { type PlanDefaults, type PlanWithWarnings, redirectPlanOf } from './pod/overrides.ts';
 export { renderRules } from './redirect/render-rules.ts';
+export { HeldNetns } from './netns/held-netns.ts';
+export { ZdsServer, type ZdsServerOptions, type ZdsEvents } from './zds/zds-server.ts';

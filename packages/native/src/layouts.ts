@@ -46,6 +46,8 @@ export const SOCKADDR_IN6_BYTES = 28;
 export const SOCKADDR_UN_BYTES = 110;
 export const SOCKADDR_LL_BYTES = 20;
 export const SOCKADDR_NL_BYTES = 12;
+/** `struct ucred`: pid, uid, gid. */
+export const UCRED_BYTES = 12;
 /** `sun_path`, of which the last byte is our terminating zero. */
 export const MAX_UNIX_PATH_BYTES = 107;
 
@@ -93,6 +95,7 @@ export const SO_RCVBUF = 8;
 export const SO_KEEPALIVE = 9;
 export const SO_LINGER = 13;
 export const SO_REUSEPORT = 15;
+export const SO_PEERCRED = 17;
 export const SO_MARK = 36;
 export const SCM_RIGHTS = 1;
 

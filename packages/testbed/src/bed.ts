@@ -6,6 +6,7 @@ import { mkdir, mkdtemp, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Reactor } from '@ambit/native';
 import type { Service } from '@ambit/mesh';
+import { BedAgent } from './bed-agent.ts';
 import { type BedPolicy, BedState, type ServiceOptions } from './bed-state.ts';
 import { ControlProcess, type ControlOptions } from './control-process.ts';
 import { TestbedError } from './errors.ts';
@@ -16,7 +17,7 @@ import { NamespaceProcesses } from './processes.ts';
 import { applyRedirect } from './redirect-apply.ts';
 import { insideSandbox, SANDBOX_DIR } from './sandbox.ts';
 import { type NodeNet, Topology } from './topology.ts';
-import { ZdsAgent } from './zds-agent.ts';
+
 import { type ZtunnelOptions, ZtunnelProcess } from './ztunnel-process.ts';
 
 export interface TestbedOptions {
@@ -34,7 +35,7 @@ export interface TestbedOptions {
 
 /** A node of the bed, and what runs on it. */
 export interface BedNode extends NodeNet {
-  readonly agent: ZdsAgent;
+  readonly agent: BedAgent;
   /** Programs in the node's own namespace. */
   readonly processes: NamespaceProcesses;
   readonly directory: string;
@@ -307,7 +308,7 @@ async function makeParts(options: TestbedOptions, closers: AsyncDisposableStack)
   for (const net of topology.nodes.values()) {
     const directory = join(workDir, net.name);
     await mkdir(directory, { recursive: true });
-    const agent = new ZdsAgent(reactor, join(directory, 'ztunnel.sock'));
+    const agent = new BedAgent(reactor, join(directory, 'ztunnel.sock'));
     closers.defer(() => agent.close());
     const processes = new NamespaceProcesses(net);
     closers.defer(async () => processes.close());

@@ -1,3 +1,4 @@
+export { BedAgent } from './bed-agent.ts';
 export { type BedNode, Testbed, type TestbedOptions } from './bed.ts';
 export type { BedPolicy, ServiceOptions } from './bed-state.ts';
 export { ControlProcess, type ControlOptions } from './control-process.ts';
@@ -18,6 +19,6 @@ export {
 } from './sandbox.ts';
 export { requireSandbox, sandboxSkip } from './sandbox-skip.ts';
 export { type Netns, type NodeNet, type PodNet, Topology } from './topology.ts';
-export { type AgentOptions, ZdsAgent } from './zds-agent.ts';
+
 export { type ProcessEnd, WatchedProcess } from './watched-process.ts';
 export { type ZtunnelOptions, ZtunnelProcess } from './ztunnel-process.ts';

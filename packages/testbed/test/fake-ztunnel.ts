@@ -2,7 +2,7 @@
 // environment as JSON, then each request. FAKE=mute never becomes ready, FAKE=die ends at once, FAKE=refuse refuses pods.
 import { createServer } from 'node:http';
 import { Reactor } from '@ambit/native';
-import { FakeProxy } from './fake-proxy.ts';
+import { FakeProxy } from '../../cni/test/fake-proxy.ts';
 
 const how = process.env['FAKE'] ?? '';
 process.stdout.write(`${JSON.stringify(process.env)}\n`);

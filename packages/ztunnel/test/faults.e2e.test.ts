@@ -6,7 +6,7 @@ import type { Socket } from 'node:net';
 import { after, afterEach, before, beforeEach, describe, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Reactor } from '@ambit/native';
-import { type Pod, sandboxSkip, ZdsAgent, type ZtunnelProcess } from '@ambit/testbed';
+import { BedAgent, type Pod, sandboxSkip, type ZtunnelProcess } from '@ambit/testbed';
 import {
   awaitLine,
   awaitNewLine,
@@ -212,7 +212,7 @@ describe('faults around the node proxy', { skip: sandboxSkip() }, () => {
     const polled = (async () => {
       while (isWanted) await reactor.pollAsync(-1);
     })();
-    const next = new ZdsAgent(reactor, agent.path);
+    const next = new BedAgent(reactor, agent.path);
     const { uid, name, namespace, serviceAccount, netnsPath } = web;
     next.add(uid, { name, namespace, serviceAccount }, netnsPath);
     await until(async () => (await status()) === '200', 'the proxy is ready again');

@@ -10,21 +10,21 @@ import {
   MAX_ZDS_PACKET_BYTES,
   type WorkloadRequest,
 } from '@ambit/wire';
-import { TestbedError } from './errors.ts';
+import { CniError } from '../errors.ts';
 
 export interface Job {
   readonly request: WorkloadRequest;
-  /** The namespace that goes with an `add`; stays the caller's, which keeps it open until the outcome. */
+  /** The namespace that goes with an `add`; stays the caller's. One that is closed before its turn loses the job. */
   readonly netns: Fd | undefined;
   /** Called exactly once. */
-  readonly done: (outcome: Ack | { readonly kind: 'lost'; readonly error: TestbedError }) => void;
+  readonly done: (outcome: Ack | { readonly kind: 'lost'; readonly error: CniError }) => void;
 }
 
 export interface SessionEvents {
   /** The proxy said hello; requests can be sent from now on. */
   readonly onHello: () => void;
   /** The connection is over; every job has been told. */
-  readonly onEnd: (why: TestbedError) => void;
+  readonly onEnd: (why: CniError) => void;
 }
 
 /** Far above what a full node needs; a proxy that stopped answering is found by its deadline long before. */
@@ -87,6 +87,10 @@ export class ZdsSession {
     if (this.#state.kind !== 'idle') return;
     const job = this.#queue.shift();
     if (job === undefined) return;
+    if (job.netns?.isOpen === false) {
+      job.done({ kind: 'lost', error: disconnected('the namespace was given up before its turn') });
+      return this.#next();
+    }
     let bytes: Uint8Array;
     try {
       bytes = encodeRequest(job.request);
@@ -104,6 +108,8 @@ export class ZdsSession {
   #flush(): void {
     if (this.#state.kind !== 'sending') return;
     const { job, bytes } = this.#state;
+    // Given up while the socket was full: without it the packet would be another, so the peer is told by a hang-up.
+    if (job.netns?.isOpen === false) return this.#end(disconnected('a namespace was given up while it was being sent'));
     const sent = this.#socket.send(bytes, job.netns === undefined ? [] : [job.netns]);
     if (sent >= 0) this.#state = { kind: 'waiting', job };
     else if (sent !== -Errno.EAGAIN) this.#end(disconnected(`sending failed with errno ${-sent}`));
@@ -155,7 +161,7 @@ export class ZdsSession {
     return setTimeout(timeout, this.#answerTimeoutMs);
   }
 
-  #end(why: TestbedError): void {
+  #end(why: CniError): void {
     const state = this.#state;
     if (state.kind === 'ended') return;
     this.#state = { kind: 'ended' };
@@ -169,10 +175,10 @@ export class ZdsSession {
   }
 }
 
-function disconnected(what: string): TestbedError {
-  return new TestbedError('enrol.disconnected', `enrolment connection ended: ${what}`);
+function disconnected(what: string): CniError {
+  return new CniError('enrol.disconnected', `enrolment connection ended: ${what}`);
 }
 
-function protocol(what: string, cause?: unknown): TestbedError {
-  return new TestbedError('enrol.protocol', `the proxy broke the enrolment protocol: ${what}`, { cause });
+function protocol(what: string, cause?: unknown): CniError {
+  return new CniError('enrol.protocol', `the proxy broke the enrolment protocol: ${what}`, { cause });
 }
