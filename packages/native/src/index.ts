@@ -42,6 +42,7 @@ export { Slab } from './slab.ts';
 export { type FileLimit, openFdCount, openFileLimit, setOpenFileLimitToMax } from './resources.ts';
 export { type Received, SeqPacket, SeqPacketListener } from './seqpacket.ts';
 export { familyOf, type SocketAddress } from './socket-address.ts';
+export { type ListenerProtocol, type ListeningSocket, listListeners } from './sock-diag.ts';
 export { acceptConnection, closeWithReset, readv, recv, send, shutdownWrite, writev } from './socket-io.ts';
 export {
   type KeepAlive,
@@ -66,6 +67,7 @@ export {
   startConnect,
 } from './socket-setup.ts';
 export { type TcpInfo, type TcpState, tcpInfo } from './tcp-info.ts';
+export { openUdp, recvFrom, sendTo, UdpAddresses, type UdpOptions } from './udp.ts';
 // TLS 1.3
 export { type CertificateRequest, generateCertificateRequest } from './certificate-request.ts';
 export { type ChainToVerify, type ChainVerdict, verifyCertificateChain } from './chain-verification.ts';
