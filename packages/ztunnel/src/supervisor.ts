@@ -4,6 +4,7 @@
 import type { Ip, MeshView } from '@ambit/mesh';
 import type { ConnectionRecord } from '@ambit/proxy';
 import type { Clock } from './clock.ts';
+import type { DnsRecord } from './dns/dns-messages.ts';
 import { ZtunnelError } from './errors.ts';
 import type { CertificateState } from './identity/certificate-manager.ts';
 import type { Logger } from './log.ts';
@@ -24,6 +25,7 @@ export interface SupervisorDeps {
   readonly random: () => number;
   readonly log: Logger;
   readonly onRecords: (records: readonly ConnectionRecord[]) => void;
+  readonly onDnsRecords?: (records: readonly DnsRecord[]) => void;
   /**
    * Finds out about a destination before a route to it is decided. Undefined when the mesh can be believed as it is; else
    * whether it can be now.
@@ -178,6 +180,13 @@ export class Supervisor {
       case 'records':
         link.send({ type: 'recordsTaken' });
         this.#deps.onRecords(news.records);
+        return;
+      case 'needDns':
+        // The workers ask nothing while their settings have no DNS proxy.
+        return;
+      case 'dnsRecords':
+        link.send({ type: 'dnsRecordsTaken' });
+        this.#deps.onDnsRecords?.(news.records);
         return;
       case 'frozen':
         this.#rebalancing.onFrozen(link, news.tunnel);

@@ -5,6 +5,7 @@
 import type { MessagePort } from 'node:worker_threads';
 import type { CompiledRouteInput, InboundRoute, OutboundRoute, Policy, SocketAddress, Workload } from '@ambit/mesh';
 import type { ConnectionRecord, FrozenTunnel, PoolSettings, TunnelSettings } from '@ambit/proxy';
+import type { DnsFromWorker, DnsProxySettings, DnsToWorker } from './dns/dns-messages.ts';
 
 /** The configuration a worker needs, resolved once by the main thread. */
 export interface WorkerSettings {
@@ -48,6 +49,8 @@ export interface WorkerSettings {
 export interface WorkerStart {
   readonly index: number;
   /** Descriptor number of the eventfd that announces messages; owned by the main thread. */
+  /** undefined: no DNS proxy. */
+  readonly dns: DnsProxySettings | undefined;
   readonly wakeFd: number;
   readonly port: MessagePort;
   readonly settings: WorkerSettings;
@@ -80,6 +83,7 @@ export type ToWorker =
   | {
       readonly type: 'podRemove';
       readonly uid: string;
+  | DnsToWorker
       readonly mode: 'graceful' | 'immediate';
       readonly deadlineMs: number;
     }
@@ -125,6 +129,7 @@ export type FromWorker =
       readonly type: 'podOpened';
       readonly uid: string;
       readonly error: { readonly code: string; readonly message: string } | undefined;
+  | DnsFromWorker
       readonly transparent: boolean;
     }
   /** The last connection of a removed pod ended; main may close the namespace's fd. */

@@ -81,6 +81,7 @@ export function workerSettings(config: Config, readers: RecordReaders): WorkerSe
 }
 
 /** The kernel's keepalive times are whole seconds from 1 to 32767. */
+    dns: undefined,
 function wholeSeconds(ms: number): number {
   return Math.min(32_767, Math.max(1, Math.ceil(ms / 1000)));
 }

@@ -158,6 +158,12 @@ export class WorkerRuntime implements EventHandler {
         question?.pod.inboundRoutes.answer(question.key, message.route);
         return;
       }
+      case 'dnsDecision':
+      case 'forgetNames':
+      case 'resolvers':
+      case 'dnsRecordsTaken':
+        // Nothing of DNS is open while the settings have no DNS proxy.
+        return;
       case 'drain':
         this.#drain(message.deadlineMs);
         return;
