@@ -11,6 +11,7 @@ import {
   type Policy,
   parseIp,
   pickHop,
+  resolveName,
   resolveOutbound,
   type Service,
   type Workload,
@@ -184,7 +185,49 @@ function memory(): void {
   measure('replace one workload of 100 000', () => state.applyBatch({ upsertWorkloads: [churn] }));
 }
 
+/** The bar: what a question costs that a worker has not kept the answer of, with 20 000 services and 100 wildcards. */
+function names(): void {
+  const at = (index: number): { readonly vips: readonly [{ readonly network: string; readonly ip: Ip }] } => ({
+    vips: [{ network: 'network', ip: ip(`10.96.${index >> 8}.${index & 255}`) }],
+  });
+  const kube = (index: number): Service =>
+    cart(index, {
+      ...at(index),
+      namespace: `ns-${index % 200}`,
+      hostname: `cart-${index}.ns-${index % 200}.svc.cluster.local`,
+    });
+  const state = new MeshState();
+  state.applyBatch({
+    upsertServices: Array.from({ length: 20_100 }, (_, index) =>
+      index < 20_000 ? kube(index) : cart(index, { ...at(index), hostname: `*.w${index}.example.com` }),
+    ),
+  });
+  const start = performance.now();
+  void state.names;
+  console.log(`index 20 100 host names in ${(performance.now() - start).toFixed(0)} ms`);
+  const client = { namespace: 'ns-5', network: 'network' };
+  const settings = {
+    clusterDomain: 'cluster.local',
+    ipv6: true,
+    preferredNamespace: undefined,
+    searchDomains: undefined,
+  };
+  const ask = (name: string) => () => resolveName(state, client, { name, type: 'A' }, settings);
+  measure('names/20000 as asked', ask('cart-205.ns-5.svc.cluster.local'));
+  measure('names/20000 short', ask('cart-205'));
+  measure('names/20000 with a search domain', ask('cart-206.ns-6.ns-5.svc.cluster.local'));
+  measure('names/20000 wildcard', ask('a.b.w20050.example.com'));
+  measure('names/20000 unknown', ask('www.example.org'));
+  measure('names/20000 unknown, with a search domain', ask('www.example.org.ns-5.svc.cluster.local'));
+  const replaced = kube(7);
+  measure('names/20000 replace one service', () => {
+    state.applyBatch({ upsertServices: [replaced] });
+    return state.takeStaleNames();
+  });
+}
+
 memory();
+names();
 balancing();
 addresses();
 policies();

@@ -1,6 +1,9 @@
 // The mesh as the main thread knows it. Changes come in batches (one xDS response, one file) and are applied in one
 // synchronous call, so a reader never sees half a batch. Order inside a batch: workloads, services, policies, removals.
 import type { Ip } from './address.ts';
+import { NameIndex } from './dns/name-index.ts';
+import type { ServiceNames } from './dns/service-names.ts';
+import type { StaleNames } from './dns/types.ts';
 import type { Policy } from './policy.ts';
 import { PolicyIndex } from './policy-index.ts';
 import { type Service, serviceKey } from './service.ts';
@@ -53,6 +56,9 @@ export class MeshState implements MeshView {
   #workloads: WorkloadIndex;
   #services = new ServiceIndex();
   #policies = new PolicyIndex();
+  /** Undefined until somebody asks for names. */
+  #names: NameIndex | undefined;
+  #hasLostNames = false;
   #version = 0;
 
   constructor(options: MeshStateOptions = {}) {
@@ -64,12 +70,12 @@ export class MeshState implements MeshView {
     const unknown: string[] = [];
     let policiesChanged = (batch.upsertPolicies?.length ?? 0) > 0;
     for (const workload of batch.upsertWorkloads ?? []) this.#upsertWorkload(workload);
-    for (const service of batch.upsertServices ?? []) this.#services.upsert(service);
+    for (const service of batch.upsertServices ?? []) this.#upsertService(service);
     for (const { key, policy } of batch.upsertPolicies ?? []) this.#policies.upsert(key, policy);
     for (const uid of batch.removeWorkloads ?? []) if (!this.#removeWorkload(uid)) unknown.push(uid);
-    for (const key of batch.removeServices ?? []) if (this.#services.remove(key) === undefined) unknown.push(key);
+    for (const key of batch.removeServices ?? []) if (!this.#removeService(key)) unknown.push(key);
     for (const name of batch.removeAddresses ?? []) {
-      if (!this.#removeWorkload(name) && this.#services.remove(name) === undefined) unknown.push(name);
+      if (!this.#removeWorkload(name) && !this.#removeService(name)) unknown.push(name);
     }
     for (const key of batch.removePolicies ?? []) {
       if (this.#policies.remove(key)) policiesChanged = true;
@@ -87,6 +93,8 @@ export class MeshState implements MeshView {
     this.#workloads = new WorkloadIndex(this.#localNode);
     this.#services = new ServiceIndex();
     this.#policies = new PolicyIndex();
+    this.#hasLostNames ||= this.#names !== undefined;
+    this.#names = undefined;
     this.applyBatch({
       upsertWorkloads: content.workloads,
       upsertServices: content.services,
@@ -178,6 +186,25 @@ export class MeshState implements MeshView {
     return service.endpoints.get(workloadUid)?.port;
   }
 
+  get names(): ServiceNames {
+    this.#names ??= new NameIndex(
+      { serviceByKey: key => this.#services.byKey(key), endpoints: service => this.endpoints(service) },
+      this.#services.values(),
+    );
+    return this.#names;
+  }
+
+  /**
+   * Which decisions about names no longer hold, of all since the last call; undefined: every one does. Says nothing until
+   * `names` was used.
+   */
+  takeStaleNames(): StaleNames | undefined {
+    const stale = this.#names?.takeStale();
+    if (!this.#hasLostNames) return stale;
+    this.#hasLostNames = false;
+    return { kind: 'all' };
+  }
+
   policy(key: string): Policy | undefined {
     return this.#policies.get(key);
   }
@@ -209,12 +236,27 @@ export class MeshState implements MeshView {
   #upsertWorkload(workload: Workload): void {
     const { stored, previous } = this.#workloads.upsert(workload);
     this.#services.moveEndpoints(previous, stored);
+    this.#names?.workloadChanged(previous, stored);
   }
 
   #removeWorkload(uid: string): boolean {
     const removed = this.#workloads.remove(uid);
     if (removed === undefined) return false;
     this.#services.moveEndpoints(removed, undefined);
+    this.#names?.workloadChanged(removed, undefined);
+    return true;
+  }
+
+  #upsertService(service: Service): void {
+    const previous = this.#services.byKey(serviceKey(service));
+    this.#services.upsert(service);
+    this.#names?.serviceChanged(previous, service);
+  }
+
+  #removeService(key: string): boolean {
+    const removed = this.#services.remove(key);
+    if (removed === undefined) return false;
+    this.#names?.serviceChanged(removed, undefined);
     return true;
   }
 }

@@ -1,6 +1,7 @@
 // The read-only view of the mesh that every decision is made against. A view is consistent for as long as nobody yields
 // to the event loop: whoever changes it (MeshState) does so in one synchronous call.
 import type { Ip } from './address.ts';
+import type { ServiceNames } from './dns/service-names.ts';
 import type { Policy } from './policy.ts';
 import type { Service } from './service.ts';
 import type { PortMap, Workload } from './workload.ts';
@@ -54,6 +55,9 @@ export interface MeshView {
   isEndpoint(service: Service, workloadUid: string): boolean;
   /** What an endpoint maps for a service; undefined when it is none. */
   endpointPorts(service: Service, workloadUid: string): PortMap | undefined;
+
+  /** For answering names. Made at the first use, and kept up to date from then on. */
+  readonly names: ServiceNames;
 
   policy(key: string): Policy | undefined;
   globalPolicies(): Iterable<Policy>;
