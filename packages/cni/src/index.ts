@@ -17,6 +17,12 @@ export {
   namespaceEnables,
 } from './pod/membership.ts';
 export { type PlanDefaults, type PlanWithWarnings, redirectPlanOf } from './pod/overrides.ts';
+export { NftablesBackend } from './redirect/nft-backend.ts';
+export { DEFAULT_PROBE_SNAT } from './redirect/redirect-rules.ts';
 export { renderRules } from './redirect/render-rules.ts';
 export { HeldNetns } from './netns/held-netns.ts';
 export { ZdsServer, type ZdsServerOptions, type ZdsEvents } from './zds/zds-server.ts';
+export { handleCni, type CniRequest, type HandledCni } from './plugin/cni-requests.ts';
+export { decodeFrame, encodeAnswer, encodeFrame, MAX_ANSWER_BYTES, MAX_FRAME_BYTES } from './plugin/frame.ts';
+export { CMD_ADD_PATH, type CmdAdd, decodeCmdAdd, encodeCmdAdd, MAX_CMD_ADD_BYTES } from './plugin/cmd-add.ts';
+export { decodeLogBatch, encodeLogBatch, LOG_PATH, MAX_LOG_BYTES, type PluginLogRecord } from './plugin/log-batch.ts';
