@@ -9,7 +9,10 @@ import { IoVec } from './iovec.ts';
 import { Reactor } from './reactor.ts';
 import { Slab } from './slab.ts';
 import { readv, recv, send, writev } from './socket-io.ts';
+import { bindTo, localAddress } from './socket-setup.ts';
 import { tcpPair } from './testing.ts';
+import { openUdp, recvFrom, sendTo, UdpAddresses } from './udp.ts';
+import { UdpBatch } from './udp-batch.ts';
 
 setFlagsFromString('--expose-gc');
 const collect = runInNewContext('gc') as () => void;
@@ -38,6 +41,13 @@ test('hot calls leave no garbage', () => {
   reactor.add(wake.fd, { onEvents: () => void wake.drain() });
   const slab = Slab.allocate(4096);
   const iov = IoVec.allocate(4);
+  using datagrams = openUdp('ipv4');
+  expect(bindTo(datagrams, { ip: '127.0.0.1', port: 0 }) === 0);
+  const peers = UdpAddresses.allocate(2);
+  peers.set(0, localAddress(datagrams));
+  const batch = UdpBatch.allocate(2, 64);
+  batch.peers.copy(0, peers, 0);
+  batch.setLength(0, 20);
   const calls: Readonly<Record<string, () => void>> = {
     recv: () => expect(recv(pair.server, slab, 8, 1024) === -Errno.EAGAIN),
     send: () => expect(send(pair.server, slab, 8, 0) === 0),
@@ -51,6 +61,15 @@ test('hot calls leave no garbage', () => {
       iov.clear();
       iov.push(slab, 0, 0);
       expect(writev(pair.server, iov) === 0);
+    },
+    datagram: () => {
+      expect(sendTo(datagrams, slab, 0, 20, peers, 0) === 20);
+      expect(recvFrom(datagrams, slab, 64, 512, peers, 1) === 20);
+      expect(peers.equals(0, peers, 1));
+    },
+    batch: () => {
+      expect(batch.send(datagrams, 0, 1) === 1);
+      expect(batch.receive(datagrams) === 1);
     },
     poll: () => {
       wake.notify();

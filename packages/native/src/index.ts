@@ -68,6 +68,7 @@ export {
 } from './socket-setup.ts';
 export { type TcpInfo, type TcpState, tcpInfo } from './tcp-info.ts';
 export { openUdp, recvFrom, sendTo, UdpAddresses, type UdpOptions } from './udp.ts';
+export { UdpBatch } from './udp-batch.ts';
 // TLS 1.3
 export { type CertificateRequest, generateCertificateRequest } from './certificate-request.ts';
 export { type ChainToVerify, type ChainVerdict, verifyCertificateChain } from './chain-verification.ts';

@@ -38,6 +38,9 @@ export const MSGHDR = {
   flags: 48,
 } as const;
 
+/** `struct mmsghdr`: a msghdr, then the length of its datagram; 64 bytes with the padding. */
+export const MMSGHDR = { bytes: 64, length: MSGHDR.bytes } as const;
+
 /** `struct cmsghdr`: length (8), level (4), type (4); the data follows and the next header is aligned to 8. */
 export const CMSGHDR_BYTES = 16;
 

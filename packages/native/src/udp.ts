@@ -54,7 +54,7 @@ export function openUdp(family: IpFamily, options: UdpOptions = {}): Fd {
   return fd;
 }
 
-/** Room for `sockaddr_in6`, then for its length. */
+/** Room for `sockaddr_in6`, then for its length. The kernel writes no more than it is told there is room for. */
 const CELL_BYTES = 32;
 const CELL_WORDS = CELL_BYTES / 4;
 const LENGTH_WORD = SOCKADDR_IN6_BYTES / 4;
@@ -129,9 +129,9 @@ export class UdpAddresses {
     return this.#words[index * CELL_WORDS + LENGTH_WORD] ?? 0;
   }
 
-  /** Internal to this package: what a call that filled nothing leaves. */
-  clear(index: number): void {
-    this.#words[index * CELL_WORDS + LENGTH_WORD] = 0;
+  /** Internal to this package: notes how much the kernel wrote; 0 empties the place. */
+  setLength(index: number, length: number): void {
+    this.#words[index * CELL_WORDS + LENGTH_WORD] = length;
   }
 
   #check(index: number): number {
@@ -160,7 +160,7 @@ export function recvFrom(
   const n = c_recvfrom(fd.number, data, length, MSG_TRUNC, sender, sender + SOCKADDR_IN6_BYTES);
   if (n >= 0) return n;
   const errno = lastErrno();
-  from.clear(index);
+  from.setLength(index, 0);
   return -errno;
 }
 
