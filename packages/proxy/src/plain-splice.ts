@@ -108,6 +108,15 @@ export class PlainSplice {
     return this.#client.fd;
   }
 
+  /** Bytes of our own before all that comes from upstream; a client that cannot take so few is given up. */
+  greetClient(bytes: Uint8Array): void {
+    const slab = this.#engine.receive;
+    slab.bytes.set(bytes, 0);
+    if (send(this.#client.fd, slab, 0, bytes.length) !== bytes.length) {
+      this.abort(failed('peer.reset', 'the client does not take its reply'));
+    }
+  }
+
   /** Resets both connections. */
   abort(end: StreamEnd): void {
     this.#close('reset', end);

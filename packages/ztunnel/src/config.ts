@@ -58,6 +58,8 @@ export interface Config extends ControlPlaneConfig {
   readonly keepaliveIntervalMs: number;
   readonly keepaliveRetries: number;
   readonly userTimeoutEnabled: boolean;
+  /** `UNSTABLE_ENABLE_SOCKS5`: the pod's applications may name their destination on port 15080. */
+  readonly socks5Enabled: boolean;
   readonly localhostAppTunnel: boolean;
   readonly responseBaggage: boolean;
   readonly terminationDeadlineMs: number;
@@ -162,6 +164,7 @@ export function parseConfig(env: Environment, inputs: ConfigInputs): Config {
     keepaliveIntervalMs: read.durationMsOr('KEEPALIVE_INTERVAL', 180_000),
     keepaliveRetries: read.integerOr('KEEPALIVE_RETRIES', U32, 9),
     userTimeoutEnabled: read.flagOr('USER_TIMEOUT_ENABLED', false),
+    socks5Enabled: read.flagOr('UNSTABLE_ENABLE_SOCKS5', false),
     localhostAppTunnel: read.flagOr('LOCALHOST_APP_TUNNEL', true),
     responseBaggage: read.flagOr('ENABLE_RESPONSE_BAGGAGE', true),
     terminationDeadlineMs: parseTerminationDeadline(read),

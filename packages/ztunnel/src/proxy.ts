@@ -19,7 +19,7 @@ import { RevocationList } from './revocation/revocation-list.ts';
 import type { Shutdown } from './shutdown.ts';
 import { announceStart, proxyVersion } from './start-announcement.ts';
 import { Supervisor } from './supervisor.ts';
-import { ILLEGAL_PORTS, workerSettings } from './worker-settings.ts';
+import { illegalPorts, workerSettings } from './worker-settings.ts';
 import type { XdsSource } from './xds/xds-source.ts';
 import type { ZdsRunner } from './zds/run-zds.ts';
 
@@ -85,7 +85,7 @@ export class Proxy {
         }),
         routes: {
           network: config.network,
-          illegalPorts: new Set(ILLEGAL_PORTS),
+          illegalPorts: new Set(illegalPorts(config)),
           preserveSource: config.originalSource !== false,
           localhostAppTunnel: config.localhostAppTunnel,
         },

@@ -14,7 +14,13 @@ export interface WorkerSettings {
   readonly bindAddress: string;
   /** Destination of connections made to the outbound port itself; undefined: they are refused as a loop. */
   readonly forward: SocketAddress | undefined;
-  readonly ports: { readonly outbound: number; readonly inboundPlaintext: number; readonly inbound: number };
+  readonly ports: {
+    readonly outbound: number;
+    readonly inboundPlaintext: number;
+    readonly inbound: number;
+    /** undefined: off. Listens on 127.0.0.1 only. */
+    readonly socks5: number | undefined;
+  };
   /** Ports that are the proxy's own and may not be reached through it. */
   readonly illegalPorts: readonly number[];
   /** SO_MARK of sockets; 0 for none. Listeners carry it only in shared mode. */
@@ -43,14 +49,14 @@ export interface WorkerSettings {
   /** OpenSSL group list, or undefined for the default (hybrid post-quantum first). */
   readonly tlsGroups: string | undefined;
   readonly memoryBudgetBytes: number;
+  /** undefined: no DNS proxy. */
+  readonly dns: DnsProxySettings | undefined;
 }
 
 /** `workerData` of a data worker. */
 export interface WorkerStart {
   readonly index: number;
   /** Descriptor number of the eventfd that announces messages; owned by the main thread. */
-  /** undefined: no DNS proxy. */
-  readonly dns: DnsProxySettings | undefined;
   readonly wakeFd: number;
   readonly port: MessagePort;
   readonly settings: WorkerSettings;
@@ -77,13 +83,13 @@ export interface CertificateMaterial {
 }
 
 export type ToWorker =
+  | DnsToWorker
   /** Open this pod's listeners inside the namespace `netnsFd` refers to (main keeps owning that fd until `podClosed`); undefined means the process's own namespace. */
   | { readonly type: 'podAdd'; readonly pod: PodInfo; readonly netnsFd: number | undefined }
   /** Close listeners; graceful lets connections finish until `deadlineMs`, immediate cuts them. */
   | {
       readonly type: 'podRemove';
       readonly uid: string;
-  | DnsToWorker
       readonly mode: 'graceful' | 'immediate';
       readonly deadlineMs: number;
     }
@@ -123,13 +129,13 @@ export type ToWorker =
   | { readonly type: 'stop' };
 
 export type FromWorker =
+  | DnsFromWorker
   | { readonly type: 'ready' }
   /** All listeners of the pod are open, or none is and `error` says why (code is a reason code). */
   | {
       readonly type: 'podOpened';
       readonly uid: string;
       readonly error: { readonly code: string; readonly message: string } | undefined;
-  | DnsFromWorker
       readonly transparent: boolean;
     }
   /** The last connection of a removed pod ended; main may close the namespace's fd. */

@@ -4,8 +4,12 @@ import type { WorkerSettings } from './worker-protocol.ts';
 
 /** Istio's fixed ports of the node proxy. */
 export const PROXY_PORTS = { outbound: 15001, inboundPlaintext: 15006, inbound: 15008 } as const;
+const SOCKS5_PORT = 15080;
+
 /** Reaching the proxy through itself would loop. */
-export const ILLEGAL_PORTS: readonly number[] = [15001, 15006, 15008];
+export function illegalPorts(config: Config): readonly number[] {
+  return [...Object.values(PROXY_PORTS), ...(config.socks5Enabled ? [SOCKS5_PORT] : [])];
+}
 
 /** Upstream's listen backlog is 128, which overflows in a storm; the kernel cuts this to net.core.somaxconn. */
 const BACKLOG = 1024;
@@ -42,8 +46,8 @@ export function workerSettings(config: Config, readers: RecordReaders): WorkerSe
     network: config.network,
     bindAddress: config.bindAddress ?? (config.ipv6Enabled ? '::' : '0.0.0.0'),
     forward: config.forward,
-    ports: PROXY_PORTS,
-    illegalPorts: ILLEGAL_PORTS,
+    ports: { ...PROXY_PORTS, socks5: config.socks5Enabled ? SOCKS5_PORT : undefined },
+    illegalPorts: illegalPorts(config),
     packetMark: config.packetMark ?? 0,
     markListeners: isShared,
     transparent: config.originalSource === undefined ? 'try' : config.originalSource ? 'require' : 'no',
@@ -77,11 +81,11 @@ export function workerSettings(config: Config, readers: RecordReaders): WorkerSe
     tlsRecords: config.tlsRecords,
     tlsGroups: config.postQuantumOnly ? PQC_GROUPS : undefined,
     memoryBudgetBytes: config.memoryBudgetBytes,
+    dns: undefined,
   };
 }
 
 /** The kernel's keepalive times are whole seconds from 1 to 32767. */
-    dns: undefined,
 function wholeSeconds(ms: number): number {
   return Math.min(32_767, Math.max(1, Math.ceil(ms / 1000)));
 }

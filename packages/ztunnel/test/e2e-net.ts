@@ -101,9 +101,18 @@ export async function endingOf(socket: net.Socket, timeoutMs = 15_000): Promise<
 /** Reads exactly `size` bytes, keeping what comes after for the next read. @throws when the other side ends before */
 export async function readBytes(socket: net.Socket, size: number, timeoutMs = 15_000): Promise<Buffer> {
   const signal = AbortSignal.timeout(timeoutMs);
-  for (;;) {
-    const chunk = socket.read(size) as Buffer | null;
-    if (chunk !== null && chunk.length === size) return chunk;
+  const chunks: Buffer[] = [];
+  for (let got = 0; ; ) {
+    const chunk = socket.read() as Buffer | null;
+    if (chunk !== null) {
+      chunks.push(chunk);
+      got += chunk.length;
+    }
+    if (got >= size) {
+      const bytes = Buffer.concat(chunks);
+      if (got > size) socket.unshift(bytes.subarray(size));
+      return bytes.subarray(0, size);
+    }
     if (socket.readableEnded || socket.destroyed) throw new Error(`ended before ${size} bytes came`);
     const ended = new AbortController();
     await Promise.race([

@@ -2,7 +2,7 @@
 // we do not is absent. Header values and the token are secrets and never shown; upstream shows them.
 import type { Config } from '../config.ts';
 import type { ControlPlaneServer, RootSource } from '../config/control-plane.ts';
-import { PROXY_PORTS, ILLEGAL_PORTS } from '../worker-settings.ts';
+import { illegalPorts, PROXY_PORTS } from '../worker-settings.ts';
 import type { Shape } from './mesh-shapes.ts';
 
 export function configShape(config: Config): Shape {
@@ -22,7 +22,7 @@ export function configShape(config: Config): Shape {
     crlPath: config.crlPath ?? null,
     enableEnhancedBaggage: config.responseBaggage,
     frameSize: config.frameBytes,
-    illegalPorts: ILLEGAL_PORTS,
+    illegalPorts: illegalPorts(config),
     inboundAddr: at(PROXY_PORTS.inbound),
     inboundPlaintextAddr: at(PROXY_PORTS.inboundPlaintext),
     inpodPortReuse: config.inpodPortReuse,

@@ -36,7 +36,6 @@ interface Unsupported {
 
 const REFUSED: readonly Unsupported[] = [
   { name: 'FAKE_CA', asksFor: isTrue, why: 'use AMBIT_DEV_CA_CERT and AMBIT_DEV_CA_KEY for development' },
-  { name: 'UNSTABLE_ENABLE_SOCKS5', asksFor: isTrue, why: 'there is no SOCKS5 listener yet' },
   { name: 'ENABLE_PROXY', asksFor: value => value === 'false', why: 'this version is the proxy and nothing else' },
 ];
 

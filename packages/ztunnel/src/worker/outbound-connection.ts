@@ -12,7 +12,7 @@ import {
   type ReasonCode,
   type SocketAddress,
 } from '@ambit/mesh';
-import { closeWithReset, familyOf, type Fd, localAddress, originalDestination, peerAddress } from '@ambit/native';
+import { closeWithReset, familyOf, type Fd, localAddress, originalDestination, peerAddress, send } from '@ambit/native';
 import {
   beginDial,
   dialReason,
@@ -59,6 +59,14 @@ type Carrier =
 const NONE: Carrier = { kind: 'none' };
 const CLOSED: Carrier = { kind: 'closed' };
 
+/** A client that speaks a protocol of its own around the connection (SOCKS5), and is told in it how the connection went. */
+export interface ClientVoice {
+  /** Before the first byte from the other side. */
+  readonly connected: Uint8Array;
+  /** Instead of a reset, where no byte was exchanged. */
+  readonly refused: (reason: ReasonCode) => Uint8Array;
+}
+
 export class OutboundConnection implements LiveConnection, PoolWaiter, StreamOwner, SpliceOwner {
   readonly #pod: PodProxy;
   readonly #facts: ConnectionFacts;
@@ -70,12 +78,14 @@ export class OutboundConnection implements LiveConnection, PoolWaiter, StreamOwn
   #target: PoolTarget | undefined;
   #tried: Set<Hop> | undefined;
   #attempts = 0;
+  readonly #voice: ClientVoice | undefined;
   readonly #sinceMs: number;
 
-  private constructor(pod: PodProxy, facts: ConnectionFacts, client: Fd | undefined) {
+  private constructor(pod: PodProxy, facts: ConnectionFacts, client: Fd | undefined, voice: ClientVoice | undefined) {
     this.#pod = pod;
     this.#facts = facts;
     this.#client = client;
+    this.#voice = voice;
     this.#sinceMs = pod.deps.engine.nowMs;
     pod.track(this);
   }
@@ -85,6 +95,11 @@ export class OutboundConnection implements LiveConnection, PoolWaiter, StreamOwn
     const { forward, ports } = pod.deps.settings;
     const reached = asMeshAddress(originalDestination(client) ?? localAddress(client));
     const destination = forward !== undefined && reached.port === ports.outbound ? forward : reached;
+    OutboundConnection.begin(pod, client, destination, undefined);
+  }
+
+  /** Takes over a connection whose destination is known. */
+  static begin(pod: PodProxy, client: Fd, destination: SocketAddress, voice: ClientVoice | undefined): void {
     const facts: ConnectionFacts = {
       id: pod.deps.nextId(),
       pod: pod.info.uid,
@@ -106,14 +121,14 @@ export class OutboundConnection implements LiveConnection, PoolWaiter, StreamOwn
       policy: undefined,
       isCanary: isCanary(destination),
     };
-    const connection = new OutboundConnection(pod, facts, client);
+    const connection = new OutboundConnection(pod, facts, client, voice);
     if (pod.workload !== undefined) connection.#findRoute();
     else pod.awaitWorkload(() => connection.#findRoute());
   }
 
   /** Continues a connection that another worker froze. */
   static thaw(pod: PodProxy, stream: TunnelStream, context: unknown): OutboundConnection {
-    const connection = new OutboundConnection(pod, context as ConnectionFacts, undefined);
+    const connection = new OutboundConnection(pod, context as ConnectionFacts, undefined, undefined);
     connection.#carrier = { kind: 'stream', stream };
     return connection;
   }
@@ -249,8 +264,10 @@ export class OutboundConnection implements LiveConnection, PoolWaiter, StreamOwn
     this.#fail(reason, error);
   }
 
-  onResponse(_stream: TunnelStream, status: number): void {
-    if (status === 200) this.#tellOpen(); // after any other status `onClosed` follows with the reason
+  onResponse(stream: TunnelStream, status: number): void {
+    if (status !== 200) return; // `onClosed` follows with the reason
+    if (this.#voice !== undefined) stream.prepend(this.#voice.connected);
+    this.#tellOpen();
   }
 
   onDialed(): void {
@@ -299,15 +316,11 @@ export class OutboundConnection implements LiveConnection, PoolWaiter, StreamOwn
     if (this.#carrier.kind !== 'splice') return;
     const { splice } = this.#carrier;
     if (errno === 0) {
+      if (this.#voice !== undefined) splice.greetClient(this.#voice.connected);
       this.#tellOpen();
       return;
     }
-    const client = this.#mayTryAnother(dialReason(errno)) ? splice.giveUpUpstream() : undefined;
-    if (client === undefined) {
-      splice.abort(failed(dialReason(errno), `io error: ${errnoText(errno)}`));
-      return;
-    }
-    this.#client = client;
+    this.#client = splice.giveUpUpstream();
     this.#carrier = NONE;
     this.#fail(dialReason(errno), `io error: ${errnoText(errno)}`);
   }
@@ -370,20 +383,34 @@ export class OutboundConnection implements LiveConnection, PoolWaiter, StreamOwn
 
   /** No connection came to be. */
   #refuse(reason: ReasonCode, error: string): void {
-    this.#close();
+    this.#close(reason);
     this.#pod.deps.emit(this.#facts, refused(reason, error));
   }
 
   #finish(end: StreamEnd, bytesToServer: number, bytesToClient: number): void {
-    this.#close();
+    this.#close(end.kind === 'failed' ? end.reason : undefined);
     this.#pod.deps.emit(this.#facts, closed(end, bytesToServer, bytesToClient));
   }
 
-  #close(): void {
+  #close(reason: ReasonCode | undefined): void {
     if (this.#carrier.kind === 'closed') return;
     this.#carrier = CLOSED;
-    if (this.#client !== undefined) closeWithReset(this.#client);
+    const client = this.#client;
     this.#client = undefined;
+    if (client !== undefined) this.#dismiss(client, reason);
     this.#pod.untrack(this);
+  }
+
+  /** Nothing was carried for this client. */
+  #dismiss(client: Fd, reason: ReasonCode | undefined): void {
+    if (this.#voice === undefined || reason === undefined) {
+      closeWithReset(client);
+      return;
+    }
+    const { receive } = this.#pod.deps.engine;
+    const reply = this.#voice.refused(reason);
+    receive.bytes.set(reply, 0);
+    send(client, receive, 0, reply.length);
+    client.close();
   }
 }

@@ -22,6 +22,7 @@ import { PassthroughConnection } from './passthrough-connection.ts';
 import type { Revocations } from './revocations.ts';
 import { RouteCache } from './route-cache.ts';
 import { SocketFactory } from './socket-factory.ts';
+import { SocksConnection } from './socks-connection.ts';
 import type { PodInfo, WorkerSettings } from '../worker-protocol.ts';
 
 /** A connection of the pod as the pod sees it. */
@@ -52,6 +53,8 @@ export interface OpenFailure {
   readonly code: ReasonCode;
   readonly message: string;
 }
+
+const SOCKS_ADDRESS = '127.0.0.1';
 
 export class PodProxy {
   readonly info: PodInfo;
@@ -93,18 +96,22 @@ export class PodProxy {
     );
   }
 
-  /** Opens all listeners, or none. Order as upstream: inbound, inbound plaintext, outbound. */
+  /** Opens all listeners, or none. Order as upstream: inbound, inbound plaintext, outbound, SOCKS5. */
   open(): OpenFailure | undefined {
     const { engine, settings, onNoFds } = this.deps;
-    const kinds: ReadonlyArray<[port: number, onAccepted: (fd: Fd) => void]> = [
+    const kinds: Array<[port: number, onAccepted: (fd: Fd) => void]> = [
       [settings.ports.inbound, fd => InboundTunnel.accept(this, fd)],
       [settings.ports.inboundPlaintext, fd => PassthroughConnection.accept(this, fd)],
       [settings.ports.outbound, fd => OutboundConnection.accept(this, fd)],
     ];
+    const { socks5 } = settings.ports;
+    if (socks5 !== undefined) kinds.push([socks5, fd => SocksConnection.accept(this, fd)]);
     try {
       for (const [port, onAccepted] of kinds) {
         const keeps = port === settings.ports.inbound ? 'no keepalive' : 'keepalive';
-        const listener = this.sockets.listen(port, keeps);
+        // Whoever can reach the SOCKS5 port speaks as the pod, so it is open to the pod itself only.
+        const address = port === socks5 ? SOCKS_ADDRESS : undefined;
+        const listener = this.sockets.listen(port, keeps, address);
         this.isTransparent = listener.transparent;
         this.#listeners.push(new ConnectionListener(engine, listener.fd, onAccepted, onNoFds));
       }

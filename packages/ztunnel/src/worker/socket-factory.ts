@@ -33,11 +33,11 @@ export class SocketFactory {
    * A listener whose accepted sockets have the options of proxied connections; tunnels keep alive by PING instead.
    * @throws SysError when the port is taken or the namespace cannot be entered
    */
-  listen(port: number, keeps: 'keepalive' | 'no keepalive'): Listener {
-    const { bindAddress, backlog, reusePort, transparent, packetMark, markListeners } = this.#settings;
+  listen(port: number, keeps: 'keepalive' | 'no keepalive', address = this.#settings.bindAddress): Listener {
+    const { backlog, reusePort, transparent, packetMark, markListeners } = this.#settings;
     const listener = this.#inside(() =>
       listenTcp({
-        address: bindAddress,
+        address,
         port,
         backlog,
         reusePort,

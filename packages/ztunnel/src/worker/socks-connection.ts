@@ -1,0 +1,132 @@
+// A connection to the pod's SOCKS5 port until its target is known (outbound-inbound.md section 11); from then on it is an
+// outbound connection like any other. The client hears whether its target was reached, where upstream says yes before it
+// has tried.
+//
+// Life: negotiating -> resolving (a name) -> handed to OutboundConnection; or refused, late, gone.
+import type { ReasonCode, SocketAddress } from '@ambit/mesh';
+import {
+  closeWithReset,
+  Errno,
+  EventMask,
+  type EventHandler,
+  type Fd,
+  recv,
+  type Registration,
+  send,
+} from '@ambit/native';
+import type { Timer } from '@ambit/proxy';
+import { SOCKS_REPLY, SocksNegotiation, socksRefusal, socksReply, type SocksTarget } from '../socks/negotiation.ts';
+import { type ClientVoice, OutboundConnection } from './outbound-connection.ts';
+import type { LiveConnection, PodProxy } from './pod-proxy.ts';
+
+/** Whole negotiation, the answer to a name included; upstream has no limit. */
+const NEGOTIATION_MS = 10_000;
+
+const VOICE: ClientVoice = { connected: socksReply(SOCKS_REPLY.succeeded), refused: socksRefusal };
+
+export class SocksConnection implements LiveConnection, EventHandler {
+  readonly #pod: PodProxy;
+  readonly #negotiation = new SocksNegotiation();
+  #client: Fd | undefined;
+  #registration: Registration | undefined;
+  #deadline: Timer | undefined;
+  /** Bytes of the present step that have come. */
+  #held = Buffer.alloc(0);
+
+  private constructor(pod: PodProxy, client: Fd) {
+    this.#pod = pod;
+    this.#client = client;
+    pod.track(this);
+    const { engine } = pod.deps;
+    this.#deadline = engine.timers.at(engine.nowMs + NEGOTIATION_MS, () => this.#drop());
+    this.#registration = engine.reactor.add(client, this);
+  }
+
+  static accept(pod: PodProxy, client: Fd): void {
+    new SocksConnection(pod, client);
+  }
+
+  onEvents(mask: number): void {
+    if ((mask & (EventMask.IN | EventMask.RDHUP | EventMask.HUP | EventMask.ERR)) !== 0) this.#read();
+  }
+
+  cut(_reason: ReasonCode, _error: string): void {
+    this.#drop();
+  }
+
+  recheck(): void {
+    // Policies are enforced where a connection arrives.
+  }
+
+  /** Never more than the negotiation wants: the rest belongs to the connection. */
+  #read(): void {
+    const { receive } = this.#pod.deps.engine;
+    while (this.#client !== undefined && this.#negotiation.wanted > 0) {
+      const got = recv(this.#client, receive, 0, this.#negotiation.wanted - this.#held.length);
+      if (got === -Errno.EAGAIN) return;
+      if (got <= 0) {
+        this.#drop();
+        return;
+      }
+      this.#held = Buffer.concat([this.#held, receive.bytes.subarray(0, got)]);
+      if (this.#held.length < this.#negotiation.wanted) continue;
+      const bytes = this.#held;
+      this.#held = Buffer.alloc(0);
+      this.#step(bytes);
+    }
+  }
+
+  #step(bytes: Uint8Array): void {
+    const move = this.#negotiation.take(bytes);
+    switch (move.kind) {
+      case 'more':
+        if (move.reply !== undefined) this.#say(move.reply);
+        return;
+      case 'refused':
+        this.#refuse(move.reply);
+        return;
+      case 'target':
+        this.#reach(move.target);
+    }
+  }
+
+  #reach(target: SocksTarget): void {
+    if (target.kind === 'address') this.#handOver(target.address);
+    else this.#refuse(socksReply(SOCKS_REPLY.hostUnreachable));
+  }
+
+  #handOver(destination: SocketAddress): void {
+    const client = this.#release();
+    if (client !== undefined) OutboundConnection.begin(this.#pod, client, destination, VOICE);
+  }
+
+  /** A client that cannot take ten bytes right now is not listening. */
+  #say(reply: Uint8Array): void {
+    const { receive } = this.#pod.deps.engine;
+    if (this.#client === undefined) return;
+    receive.bytes.set(reply, 0);
+    if (send(this.#client, receive, 0, reply.length) !== reply.length) this.#drop();
+  }
+
+  #refuse(reply: Uint8Array): void {
+    this.#say(reply);
+    this.#release()?.close();
+  }
+
+  #drop(): void {
+    const client = this.#release();
+    if (client !== undefined) closeWithReset(client);
+  }
+
+  /** Lets go of everything but the descriptor, which is the caller's. */
+  #release(): Fd | undefined {
+    const { engine } = this.#pod.deps;
+    const client = this.#client;
+    this.#client = undefined;
+    engine.timers.cancel(this.#deadline);
+    if (this.#registration !== undefined) engine.reactor.remove(this.#registration);
+    this.#registration = undefined;
+    this.#pod.untrack(this);
+    return client;
+  }
+}
