@@ -1,9 +1,19 @@
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
+import { Fd } from './fd.ts';
+import { AF_NETLINK, MSG_DONTWAIT, SOCK_CLOEXEC, SOCK_RAW } from './layouts.ts';
+import { bind } from './library.ts';
 import { createNetNs } from './net-ns.ts';
 import { NetlinkProtocol, NetlinkSocket } from './netlink.ts';
 import { openFdCount } from './resources.ts';
+import { Slab } from './slab.ts';
 import { netNsSkip } from './testing.ts';
+
+const c_socket = bind<(family: number, type: number, protocol: number) => number>('int socket(int, int, int)');
+const c_sendto = bind<(...args: readonly number[]) => number>(
+  'int sendto(int fd, uintptr_t data, size_t length, int flags, uintptr_t address, unsigned int size)',
+);
 
 const skip = netNsSkip();
 const RTM_NEWLINK = 16;
@@ -46,6 +56,52 @@ test('a reply precedes its acknowledgement', { skip }, () => {
   const replies = socket.request(RTM_GETLINK, 0, payload);
   assert.equal(replies.length, 1);
   assert.equal(replies[0]?.readInt32LE(4), 1);
+});
+
+/** Port numbers of the namespace's route sockets, without the kernel's own. */
+function routePorts(): number[] {
+  const rows = readFileSync('/proc/thread-self/net/netlink', 'utf8').trim().split('\n').slice(1);
+  const cells = rows.map(row => row.trim().split(/ +/));
+  return cells
+    .filter(([, protocol]) => protocol === '0')
+    .map(([, , port]) => Number(port))
+    .filter(port => port !== 0);
+}
+
+/** A message such as somebody with rights in the pod can send to another's socket. */
+function forge(fd: Fd, port: number, sequence: number): number {
+  const slab = Slab.allocate(64);
+  slab.bytes.fill(0);
+  slab.bytes.writeUInt32LE(36, 0);
+  slab.bytes.writeUInt16LE(2, 4); // NLMSG_ERROR with errno 0: an acknowledgement
+  slab.bytes.writeUInt32LE(sequence, 8);
+  slab.bytes.writeUInt16LE(AF_NETLINK, 40);
+  slab.bytes.writeUInt32LE(port, 44);
+  return c_sendto(fd.number, slab.address(0, 36), 36, MSG_DONTWAIT, slab.address(40, 12), 12);
+}
+
+test('messages of anybody but the kernel count for nothing, also when they fill the socket', { skip }, () => {
+  using ns = createNetNs();
+  using socket = ns.run(() => NetlinkSocket.open(NetlinkProtocol.ROUTE));
+  const missing = Buffer.alloc(IFINFOMSG_BYTES);
+  missing.writeInt32LE(4711, 4);
+  // The kernel gives a socket its port with the first message.
+  assert.throws(() => socket.request(RTM_DELLINK, 0, missing), { code: 'ENODEV' });
+  const [port = 0] = ns.run(routePorts);
+  assert.notEqual(port, 0);
+  using other = new Fd(ns.run(() => c_socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NetlinkProtocol.ROUTE)));
+  // Its length is read after older messages were thrown away and before the request leaves: the moment to forge.
+  class Racing extends Uint8Array {
+    override get length(): number {
+      for (let sequence = 1; sequence < 5; sequence++) assert.equal(forge(other, port, sequence), 36);
+      return super.length;
+    }
+  }
+  assert.throws(() => socket.request(RTM_DELLINK, 0, new Racing(missing)), { code: 'ENODEV' });
+  let sent = 0;
+  while (forge(other, port, 1) === 36) sent++;
+  assert.ok(sent > 10 && sent < 1024, `${sent} messages fill it`);
+  assert.equal(socket.dump(RTM_GETLINK, new Uint8Array(IFINFOMSG_BYTES)).length, 1);
 });
 
 test('what cannot be a request is refused, and a closed socket stays closed', () => {

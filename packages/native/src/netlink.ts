@@ -2,7 +2,7 @@
 // namespace the thread was in when it was opened, so it may be kept and used from outside. Calls never wait: the kernel
 // answers within the send. Only messages of the kernel itself count, since whoever is root in a pod can write to the socket.
 import { Errno } from './errno.ts';
-import { NativeError, SysError } from './errors.ts';
+import { errnoName, NativeError, SysError } from './errors.ts';
 import { Fd } from './fd.ts';
 import {
   AF_NETLINK,
@@ -172,6 +172,7 @@ export class NetlinkSocket {
   /** @returns the sequence number that the answers carry */
   #send(type: number, flags: number, payload: Uint8Array): number {
     checkInteger(payload.length, 0, MAX_REQUEST_BYTES - NLMSGHDR_BYTES, 'netlink payload bytes');
+    this.#drain();
     const { out } = scratch();
     const length = NLMSGHDR_BYTES + payload.length;
     this.#sequence = (this.#sequence + 1) >>> 0;
@@ -187,23 +188,22 @@ export class NetlinkSocket {
     return this.#sequence;
   }
 
+  /** Throws away what others sent since the last call: a full socket would make the kernel drop its answer. */
+  #drain(): void {
+    for (let stray = 0; stray < MAX_STRAY_DATAGRAMS; stray++) {
+      if (this.#take() === -Errno.EAGAIN) return;
+    }
+    this.#break('drowned in messages that are no answers');
+  }
+
   /** The next datagram's messages that answer `sequence`, copied out of the scratch area. */
   #receive(sequence: number): NetlinkMessage[] {
     const { in: into, sender } = scratch();
     for (let stray = 0; stray < MAX_STRAY_DATAGRAMS; stray++) {
-      sender.bytes.writeUInt32LE(SOCKADDR_NL_BYTES, SOCKADDR_NL_BYTES);
-      const n = c_recvfrom(
-        this.#fd.number,
-        into.address(0, RECEIVE_BYTES),
-        RECEIVE_BYTES,
-        MSG_DONTWAIT | MSG_TRUNC,
-        sender.address(0, SOCKADDR_NL_BYTES),
-        sender.address(SOCKADDR_NL_BYTES, 4),
-      );
+      const n = this.#take();
       if (n < 0) {
-        const errno = lastErrno();
-        if (errno === Errno.EINTR) continue;
-        this.#break(`no answer from the kernel (${new SysError('recvfrom', errno).message})`);
+        if (n === -Errno.EINTR) continue;
+        this.#break(`no answer from the kernel (${errnoName(-n)})`);
       }
       if (sender.bytes.readUInt32LE(NL_PID_AT) !== 0) continue;
       if (n > RECEIVE_BYTES) this.#break(`a datagram of ${n} bytes`);
@@ -213,6 +213,21 @@ export class NetlinkSocket {
       if (ours.length > 0) return ours;
     }
     return this.#break('drowned in messages that are no answers');
+  }
+
+  /** Takes one datagram and its sender into the scratch areas; its length, or -errno. */
+  #take(): number {
+    const { in: into, sender } = scratch();
+    sender.bytes.writeUInt32LE(SOCKADDR_NL_BYTES, SOCKADDR_NL_BYTES);
+    const n = c_recvfrom(
+      this.#fd.number,
+      into.address(0, RECEIVE_BYTES),
+      RECEIVE_BYTES,
+      MSG_DONTWAIT | MSG_TRUNC,
+      sender.address(0, SOCKADDR_NL_BYTES),
+      sender.address(SOCKADDR_NL_BYTES, 4),
+    );
+    return n < 0 ? -lastErrno() : n;
   }
 
   #throwIfRefused(message: NetlinkMessage): void {
