@@ -2,7 +2,7 @@
 // status at the end. It never throws into the server's event loop, and what a peer can make it hold is one message.
 import type { Http2ServerRequest, Http2ServerResponse } from 'node:http2';
 import { constants } from 'node:http2';
-import { MessageReader, PREFIX_BYTES } from './message-reader.ts';
+import { type FramingFault, messagePrefix, MessageReader } from '../framing.ts';
 import { GrpcError, statusTrailers } from './status.ts';
 
 /** Small parts are joined up to this size; longer ones are written as they are, in pieces of it. */
@@ -48,7 +48,7 @@ export class Call {
    * @throws GrpcError for a message that breaks the rules, cancelled when the stream breaks
    */
   async *messages(): AsyncGenerator<Buffer, void, undefined> {
-    const reader = new MessageReader(this.#maxRequestBytes);
+    const reader = new MessageReader(this.#maxRequestBytes, refuseFrame);
     try {
       for await (const chunk of this.#request) yield* reader.push(chunk as Buffer);
     } catch (error) {
@@ -64,10 +64,9 @@ export class Call {
    */
   async send(parts: readonly Uint8Array[], stuckMs: number): Promise<number> {
     const length = parts.reduce((sum, part) => sum + part.length, 0);
-    const prefix = Buffer.alloc(PREFIX_BYTES);
-    prefix.writeUInt32BE(length, 1);
+    const prefix = messagePrefix(length);
     for (const piece of pieces([prefix, ...parts])) await this.#write(piece, stuckMs);
-    return PREFIX_BYTES + length;
+    return prefix.length + length;
   }
 
   /** Ends the call: with success, or with the status that `error` carries. Nothing happens if it has ended already. */
@@ -141,3 +140,10 @@ function* pieces(parts: readonly Uint8Array[]): Generator<Uint8Array> {
 }
 
 const ignore = (): void => undefined;
+
+/** The client sent what we do not take. */
+export function refuseFrame(fault: FramingFault): GrpcError {
+  return fault.kind === 'compressed'
+    ? new GrpcError('unimplemented', 'compressed messages are not supported')
+    : new GrpcError('resource_exhausted', `a message of ${fault.bytes} bytes, ${fault.maxBytes} are allowed`);
+}

@@ -1,25 +1,9 @@
 // How a call ends: gRPC's status codes by name, the error that carries one, and its form in trailers.
 // https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md ("Status", "Status-Message")
+import { type GrpcStatus, STATUS_NAMES } from '../status-codes.ts';
 
-/** https://grpc.io/docs/guides/status-codes/, names in lower case. */
-export const GRPC_STATUS = {
-  ok: 0,
-  cancelled: 1,
-  unknown: 2,
-  invalid_argument: 3,
-  deadline_exceeded: 4,
-  not_found: 5,
-  permission_denied: 7,
-  resource_exhausted: 8,
-  failed_precondition: 9,
-  aborted: 10,
-  unimplemented: 12,
-  internal: 13,
-  unavailable: 14,
-  unauthenticated: 16,
-} as const;
-
-export type GrpcCode = keyof typeof GRPC_STATUS;
+/** A status by its name in lower case. */
+export type GrpcCode = Lowercase<GrpcStatus>;
 
 /** A handler throws this to end its call with a status. The peer sees `code` and `message`: no secrets in either. */
 export class GrpcError extends Error {
@@ -38,7 +22,7 @@ const MAX_MESSAGE_CHARS = 1_024;
 export function statusTrailers(error: GrpcError | undefined): Readonly<Record<string, string>> {
   if (error === undefined) return { 'grpc-status': '0' };
   return {
-    'grpc-status': String(GRPC_STATUS[error.code]),
+    'grpc-status': String(STATUS_NAMES.findIndex(name => name.toLowerCase() === error.code)),
     'grpc-message': percentEncode(error.message.slice(0, MAX_MESSAGE_CHARS)),
   };
 }

@@ -1,6 +1,9 @@
 // Why a call or its connection failed, with the gRPC status that belongs to it. The one kind of error that comes out of
 // this folder; match on `code` and `status`, never on the text. Peers' texts are in `message`, cut.
 import { WireError } from '../errors.ts';
+import { type GrpcStatus, STATUS_NAMES } from '../status-codes.ts';
+
+export type { GrpcStatus } from '../status-codes.ts';
 
 export type CallErrorCode =
   | 'xds.no_roots' // no usable root certificate: nothing could be trusted
@@ -14,29 +17,6 @@ export type CallErrorCode =
   | 'grpc.deadline' // no answer in time
   | 'grpc.cancelled' // we gave up ourselves
   | 'grpc.status'; // the server answered with an error status
-
-/** Names in the order of their numbers, 0 to 16 (grpc/doc/statuscodes.md). */
-const STATUS_NAMES = [
-  'OK',
-  'CANCELLED',
-  'UNKNOWN',
-  'INVALID_ARGUMENT',
-  'DEADLINE_EXCEEDED',
-  'NOT_FOUND',
-  'ALREADY_EXISTS',
-  'PERMISSION_DENIED',
-  'RESOURCE_EXHAUSTED',
-  'FAILED_PRECONDITION',
-  'ABORTED',
-  'OUT_OF_RANGE',
-  'UNIMPLEMENTED',
-  'INTERNAL',
-  'UNAVAILABLE',
-  'DATA_LOSS',
-  'UNAUTHENTICATED',
-] as const;
-
-export type GrpcStatus = (typeof STATUS_NAMES)[number];
 
 const LONGEST_TEXT = 2000;
 

@@ -10,7 +10,7 @@ import {
   statusFromNumber,
   statusFromReset,
 } from './call-error.ts';
-import { frameMessage, MessageFramer } from './message-framer.ts';
+import { type FramingFault, messagePrefix, MessageReader } from '../framing.ts';
 
 interface Method<I extends DescMessage, O extends DescMessage> {
   readonly input: I;
@@ -23,7 +23,7 @@ const CANCEL = 0x8;
 export class GrpcCall<I extends DescMessage, O extends DescMessage> {
   readonly #stream: ClientHttp2Stream;
   readonly #method: Method<I, O>;
-  readonly #framer: MessageFramer;
+  readonly #reader: MessageReader;
   readonly #signal: AbortSignal | undefined;
   #headers: (IncomingHttpHeaders & IncomingHttpStatusHeader) | undefined;
   #trailers: IncomingHttpHeaders | undefined;
@@ -36,7 +36,7 @@ export class GrpcCall<I extends DescMessage, O extends DescMessage> {
   ) {
     this.#stream = stream;
     this.#method = method;
-    this.#framer = new MessageFramer(options.maxMessageBytes);
+    this.#reader = new MessageReader(options.maxMessageBytes, refuseFrame);
     this.#signal = options.signal;
     stream.once('response', (headers: IncomingHttpHeaders & IncomingHttpStatusHeader) => {
       this.#headers = headers;
@@ -67,7 +67,8 @@ export class GrpcCall<I extends DescMessage, O extends DescMessage> {
   /** False when the caller should wait before it sends more. A call that has ended takes the message and drops it. */
   send(message: MessageShape<I>): boolean {
     if (this.#stream.destroyed || this.#stream.writableEnded) return true;
-    return this.#stream.write(frameMessage(toBinary(this.#method.input, message)));
+    const bytes = toBinary(this.#method.input, message);
+    return this.#stream.write(Buffer.concat([messagePrefix(bytes.length), bytes]));
   }
 
   closeSend(): void {
@@ -78,11 +79,9 @@ export class GrpcCall<I extends DescMessage, O extends DescMessage> {
   async *messages(): AsyncGenerator<MessageShape<O>, void> {
     try {
       for await (const chunk of this.#stream) {
-        if (!(chunk instanceof Uint8Array)) continue;
+        if (!Buffer.isBuffer(chunk)) continue;
         this.#checkHeaders();
-        this.#framer.push(chunk);
-        for (let bytes = this.#framer.next(); bytes !== undefined; bytes = this.#framer.next())
-          yield this.#decode(bytes);
+        for (const bytes of this.#reader.push(chunk)) yield this.#decode(bytes);
       }
     } catch (error) {
       throw (
@@ -130,7 +129,7 @@ export class GrpcCall<I extends DescMessage, O extends DescMessage> {
     if (typeof status === 'string') {
       const name = statusFromNumber(status);
       if (name === 'OK') {
-        if (this.#framer.isEmpty) return undefined;
+        if (!this.#reader.isMidMessage) return undefined;
         return new CallError('grpc.protocol', 'INTERNAL', 'the stream ended inside a message');
       }
       const text = this.#trailers?.['grpc-message'] ?? this.#headers?.['grpc-message'];
@@ -148,4 +147,13 @@ export class GrpcCall<I extends DescMessage, O extends DescMessage> {
     const why = thrown instanceof Error ? `: ${thrown.message}` : '';
     return new CallError('grpc.lost', 'UNKNOWN', `the connection ended without a status${why}`, { cause: thrown });
   }
+}
+
+/** The server sent what we do not take; compression was not offered. */
+export function refuseFrame(fault: FramingFault): CallError {
+  if (fault.kind === 'compressed') {
+    return new CallError('grpc.protocol', 'INTERNAL', 'a compressed message, which nobody offered');
+  }
+  const message = `a message of ${fault.bytes} bytes, at most ${fault.maxBytes} are taken`;
+  return new CallError('grpc.too_long', 'RESOURCE_EXHAUSTED', message);
 }

@@ -1,9 +1,14 @@
 // Cuts a stream of bytes into gRPC messages (one byte of flags, four of length, the message). Holds at most twice the bytes
 // that came of one message, however small the pieces were; a compressed message is refused, since we offer no compression.
 // https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md ("Length-Prefixed-Message")
-import { GrpcError } from './status.ts';
 
+/** One byte of flags and four of length. */
 export const PREFIX_BYTES = 5;
+
+/** Why no message comes of these bytes. */
+export type FramingFault =
+  | { readonly kind: 'compressed' }
+  | { readonly kind: 'too_long'; readonly bytes: number; readonly maxBytes: number };
 
 const FIRST_BYTES = 512;
 const NOTHING = Buffer.alloc(0);
@@ -14,8 +19,12 @@ export class MessageReader {
   #held = NOTHING;
   #bytes = 0;
 
-  constructor(maxBytes: number) {
+  readonly #refuse: (fault: FramingFault) => Error;
+
+  /** `refuse` makes what is thrown of a fault: each end of a call has errors of its own. */
+  constructor(maxBytes: number, refuse: (fault: FramingFault) => Error) {
     this.#maxBytes = maxBytes;
+    this.#refuse = refuse;
   }
 
   /** Whether the stream stopped inside a message. */
@@ -25,8 +34,7 @@ export class MessageReader {
 
   /**
    * Takes bytes, gives the messages they complete. A message may be a view of `chunk`; nothing of it is kept.
-   * @throws GrpcError resource_exhausted for a message that is too long, as soon as its length is known; unimplemented for
-   * a compressed one
+   * @throws what `refuse` makes of a message that is too long, as soon as its length is known, or compressed
    */
   *push(chunk: Buffer): Generator<Buffer> {
     let rest = chunk;
@@ -54,10 +62,10 @@ export class MessageReader {
   /** Where the message that `bytes` begins with ends; undefined while its prefix is not whole. */
   #endOf(bytes: Buffer): number | undefined {
     if (bytes.length < PREFIX_BYTES) return undefined;
-    if (bytes.readUInt8(0) !== 0) throw new GrpcError('unimplemented', 'compressed messages are not supported');
+    if (bytes.readUInt8(0) !== 0) throw this.#refuse({ kind: 'compressed' });
     const length = bytes.readUInt32BE(1);
     if (length <= this.#maxBytes) return PREFIX_BYTES + length;
-    throw new GrpcError('resource_exhausted', `a message of ${length} bytes, ${this.#maxBytes} are allowed`);
+    throw this.#refuse({ kind: 'too_long', bytes: length, maxBytes: this.#maxBytes });
   }
 
   /**
@@ -76,4 +84,11 @@ export class MessageReader {
     this.#bytes = needed;
     return chunk.subarray(count);
   }
+}
+
+/** What goes out before a message of this length. */
+export function messagePrefix(bytes: number): Buffer {
+  const prefix = Buffer.alloc(PREFIX_BYTES);
+  prefix.writeUInt32BE(bytes, 1);
+  return prefix;
 }
