@@ -32,6 +32,8 @@ export interface Config extends ControlPlaneConfig {
   readonly network: string;
   readonly clusterId: string;
   readonly clusterDomain: string;
+  /** Whose services answer to a name that several namespaces have and nothing else ranks. */
+  readonly preferredServiceNamespace: string | undefined;
   readonly istioVersion: string;
 
   readonly localConfig: LocalConfigSource | undefined;
@@ -140,6 +142,7 @@ export function parseConfig(env: Environment, inputs: ConfigInputs): Config {
     network: read.textOr('NETWORK', ''),
     clusterId: read.text('ISTIO_META_CLUSTER_ID') ?? read.textOr('CLUSTER_ID', 'Kubernetes'),
     clusterDomain: read.textOr('CLUSTER_DOMAIN', 'cluster.local'),
+    preferredServiceNamespace: read.text('PREFERED_SERVICE_NAMESPACE') || undefined,
     istioVersion: read.textOr('ISTIO_META_ISTIO_VERSION', 'unknown'),
 
     localConfig: parseLocalConfig(read),

@@ -89,6 +89,12 @@ export class Proxy {
           preserveSource: config.originalSource !== false,
           localhostAppTunnel: config.localhostAppTunnel,
         },
+        names: {
+          clusterDomain: config.clusterDomain.toLowerCase(),
+          ipv6: config.ipv6Enabled,
+          preferredNamespace: config.preferredServiceNamespace,
+          searchDomains: undefined,
+        },
         answerTimeoutMs: ANSWER_TIMEOUT_MS,
       },
     );

@@ -1,13 +1,14 @@
 // Owns the data workers: starts them, tells each everything it must know, answers their questions, replaces one that
 // dies with the full state sent again. The mesh view and the certificates are other people's; this only passes on what
 // follows from them. The work is done in supervisor/; this is the one door, and says who hears what.
-import type { Ip, MeshView } from '@ambit/mesh';
+import type { DnsSettings, Ip } from '@ambit/mesh';
 import type { ConnectionRecord } from '@ambit/proxy';
 import type { Clock } from './clock.ts';
 import type { DnsRecord } from './dns/dns-messages.ts';
 import { ZtunnelError } from './errors.ts';
 import type { CertificateState } from './identity/certificate-manager.ts';
 import type { Logger } from './log.ts';
+import { DnsDesk, type NamedMesh } from './supervisor/dns-desk.ts';
 import { certificateMessage, type IdentityStore } from './supervisor/identity-users.ts';
 import type { OpenFailure } from './supervisor/pod-record.ts';
 import { Pods } from './supervisor/pods.ts';
@@ -19,7 +20,7 @@ import { type WorkerNews, Workers } from './supervisor/workers.ts';
 import type { PodInfo, WorkerSettings } from './worker-protocol.ts';
 
 export interface SupervisorDeps {
-  readonly view: MeshView;
+  readonly view: NamedMesh;
   readonly identities: IdentityStore;
   readonly clock: Clock;
   readonly random: () => number;
@@ -44,6 +45,7 @@ export interface SupervisorOptions {
   readonly workers: number;
   readonly settings: WorkerSettings;
   readonly routes: RouteOptions;
+  readonly names: DnsSettings;
   /** How long a worker may take to start, and to open a pod. */
   readonly answerTimeoutMs: number;
 }
@@ -70,6 +72,7 @@ export class Supervisor {
   readonly #workers: Workers;
   readonly #pods: Pods;
   readonly #routes: RouteDesk;
+  readonly #names: DnsDesk;
   readonly #rebalancing: Rebalancing;
   #revocations: readonly string[] = [];
   #mode: 'new' | 'running' | 'draining' | 'stopped' = 'new';
@@ -85,6 +88,7 @@ export class Supervisor {
     });
     this.#pods = new Pods({ ...deps, accepts: () => this.#mode === 'running' }, this.#workers, options.answerTimeoutMs);
     this.#routes = new RouteDesk({ ...deps, podOf: uid => this.#pods.info(uid) }, options.routes);
+    this.#names = new DnsDesk({ ...deps, podOf: uid => this.#pods.info(uid) }, options.names);
     this.#rebalancing = new Rebalancing(clock, log, this.#workers);
   }
 
@@ -128,6 +132,14 @@ export class Supervisor {
     const isChanged = change.addresses || change.policies;
     if (isChanged) this.#pods.pushStates();
     if (this.#routes.takeUnsure() || isChanged) this.#workers.broadcast({ type: 'forgetRoutes' });
+    this.#forgetNames();
+    if (change.addresses) this.#names.wake();
+  }
+
+  /** The search list that resolvers append, in dedicated mode; undefined: that of a pod. */
+  setSearchDomains(domains: readonly string[] | undefined): void {
+    this.#names.setSearchDomains(domains);
+    this.#workers.broadcast({ type: 'forgetNames', stale: { kind: 'all' } });
   }
 
   /** The revoked certificates, all of them. */
@@ -182,7 +194,7 @@ export class Supervisor {
         this.#deps.onRecords(news.records);
         return;
       case 'needDns':
-        // The workers ask nothing while their settings have no DNS proxy.
+        this.#names.answer(link, news);
         return;
       case 'dnsRecords':
         link.send({ type: 'dnsRecordsTaken' });
@@ -198,6 +210,12 @@ export class Supervisor {
         // The answer to a question this version does not ask.
         return;
     }
+  }
+
+  /** Before anything that is decided by the new view: messages keep their order. */
+  #forgetNames(): void {
+    const stale = this.#names.takeStale();
+    if (stale !== undefined) this.#workers.broadcast({ type: 'forgetNames', stale });
   }
 
   /** Everything a fresh worker must know. */

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { test } from 'node:test';
 import { BroadcastChannel } from 'node:worker_threads';
-import { createWorkload, MeshState, parseIp } from '@ambit/mesh';
+import { createService, createWorkload, MeshState, parseIp } from '@ambit/mesh';
 import { systemClock } from '../src/clock.ts';
 import { parseConfig } from '../src/config.ts';
 import type { CertificateState } from '../src/identity/certificate-manager.ts';
@@ -92,6 +92,7 @@ async function withWorkers(
       workers,
       settings: workerSettings(config, { opens: true, cleanCloses: true }),
       routes: { network: '', illegalPorts: new Set([15008]), preserveSource: true, localhostAppTunnel: true },
+      names: { clusterDomain: 'cluster.local', ipv6: true, preferredNamespace: undefined, searchDomains: undefined },
       answerTimeoutMs,
     },
   );
@@ -275,4 +276,25 @@ test('revoked certificates reach every worker, and those that come later before 
     supervisor.setRevocations(['k1']);
     await ear.until(() => ear.of(0, 'revocations').length === 1);
     assert.deepEqual(ear.of(0, 'revocations')[0]?.keys, ['k1']);
+  }));
+
+test('a worker is told what a name is, and all workers when that is no longer so', () =>
+  withWorkers(2, async ({ supervisor, mesh, ear }) => {
+    await supervisor.openPod(pod('a'), undefined);
+    addWorkload(mesh);
+    supervisor.onMeshChanged();
+    await ear.until(() => [0, 1].every(index => ear.of(index, 'dnsDecision').length > 0));
+    assert.equal(ear.of(0, 'dnsDecision')[0]?.decision.kind, 'forward');
+    assert.equal(ear.of(0, 'forgetNames').length, 0);
+    const [ip] = ['10.9.0.1'].map(parseIp);
+    assert.ok(ip !== undefined);
+    const hostname = 'cart.shop.svc.cluster.local';
+    const cart = createService({ name: 'cart', namespace: 'shop', hostname, vips: [{ network: '', ip }] });
+    mesh.applyBatch({ upsertServices: [cart] });
+    supervisor.onMeshChanged();
+    await ear.until(() => [0, 1].every(index => ear.of(index, 'forgetNames').length > 0));
+    assert.deepEqual(ear.of(1, 'forgetNames')[0]?.stale, { kind: 'labels', labels: new Set(['cart']) });
+    supervisor.setSearchDomains(['example.org']);
+    await ear.until(() => [0, 1].every(index => ear.of(index, 'forgetNames').length > 1));
+    assert.deepEqual(ear.of(0, 'forgetNames')[1]?.stale, { kind: 'all' });
   }));

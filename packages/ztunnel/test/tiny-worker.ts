@@ -73,6 +73,7 @@ function ask(uid: string): void {
     connectedPort: 15008,
     authority: '10.0.0.1:80',
   });
+  say({ type: 'needDns', id: 9, uid, question: { name: 'cart', type: 'A' } });
 }
 
 reactor.add(wake.fd, {
