@@ -10,8 +10,8 @@ export type Membership =
   | { readonly kind: 'unknown'; readonly why: string };
 
 export interface CniHooks {
-  /** Waits a bounded time for a pod that the source has not told of yet. */
-  readonly lookup: (namespace: string, name: string, signal: AbortSignal) => Promise<Membership>;
+  /** Waits a bounded time for a pod that the source has not told of yet. With its UID, an older one of that name is not meant. */
+  readonly lookup: (namespace: string, name: string, signal: AbortSignal, uid?: string) => Promise<Membership>;
   /** Resolves when the pod's rules are in place and ztunnel serves it. @throws CniError */
   readonly enrol: (pod: AgentPod, ips: readonly string[], netnsPath: string, signal: AbortSignal) => Promise<void>;
   /** Resolves when the pod is as it should be; what is wrong otherwise. */

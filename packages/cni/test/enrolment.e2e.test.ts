@@ -1,0 +1,379 @@
+// Enrolment in real namespaces with the real rules, against a ztunnel that answers what the test wants and carries nothing.
+import assert from 'node:assert/strict';
+import { mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, afterEach, before, describe, test } from 'node:test';
+import { SILENT_LOG } from '@ambit/log';
+import { NetNs, ownedFdCount, Reactor } from '@ambit/native';
+import { type PodNet, sandboxSkip, Topology } from '@ambit/testbed';
+import { createCniHooks } from '../src/agent/cni-hooks.ts';
+import { Enrolment, type EnrolmentOptions } from '../src/agent/enrolment.ts';
+import { PodRegistry } from '../src/agent/pod-registry.ts';
+import { StatusWriter } from '../src/agent/status-writer.ts';
+import { CniError } from '../src/errors.ts';
+import { NetnsFinder } from '../src/netns/netns-finder.ts';
+import type { AgentPod } from '../src/pod/agent-pod.ts';
+import { DEFAULT_SELECTORS } from '../src/pod/label-selector.ts';
+import { NftablesBackend } from '../src/redirect/nft-backend.ts';
+import { REDIRECTION_ANNOTATION } from '../src/sources/pod-source.ts';
+import { ZdsServer } from '../src/zds/zds-server.ts';
+import { FakeProxy } from './fake-proxy.ts';
+import { ListSource, somePod } from './list-source.ts';
+
+const PLAN = {
+  dnsCapture: true,
+  ipv6: true,
+  probeSnat: { ip: '169.254.7.127', ip6: 'fd16:9254:7127:1337:ffff:ffff:ffff:ffff' },
+};
+const UID = (n: number) => `3d3a5b1e-0c46-4d7f-9a55-${String(n).padStart(12, '0')}`;
+const soon = (ms = 10_000) => AbortSignal.timeout(ms);
+const fails =
+  (code: string, text = /./) =>
+  (error: unknown) =>
+    error instanceof CniError && error.code === code && text.test(error.message);
+
+describe('enrolment', { skip: sandboxSkip(), timeout: 120_000 }, () => {
+  let topology: Topology;
+  let nets: PodNet[];
+
+  before(async () => {
+    topology = await Topology.create(['n1']);
+    const node = topology.nodes.get('n1');
+    assert.ok(node);
+    nets = [];
+    for (const name of ['a', 'b', 'c']) nets.push(await topology.addPod(node, name));
+  });
+  afterEach(async () => {
+    for (const { netnsPath } of nets) {
+      using netns = NetNs.open(netnsPath);
+      await new NftablesBackend().remove(netns);
+    }
+  });
+  after(async () => topology.close());
+
+  const net = (i: number): PodNet => {
+    const found = nets[i];
+    assert.ok(found);
+    return found;
+  };
+  const podOn = (i: number, more: Partial<AgentPod> = {}): AgentPod => ({
+    ...somePod(UID(i), [net(i).ip4, net(i).ip6]),
+    name: `pod-${i}`,
+    ...more,
+  });
+
+  /** An agent's inner parts, as `Agent` wires them, with a procfs in which the named pods run. */
+  async function bench(source: ListSource, processes: readonly number[], more: Partial<EnrolmentOptions> = {}) {
+    const fdsBefore = ownedFdCount();
+    const directory = await mkdtemp(join(tmpdir(), 'ambit-enrol-'));
+    for (const i of processes) await runProcess(directory, 100 + i, UID(i), net(i).netnsPath);
+    await symlinkNetns(directory, 1, '/proc/self/ns/net');
+    const reactor = new Reactor();
+    const running = { is: true };
+    const polling = (async () => {
+      while (running.is) await reactor.pollAsync(-1);
+    })();
+    const registry = new PodRegistry([source]);
+    const status = new StatusWriter(async (uid, value) => registry.setStatus(uid, value), SILENT_LOG);
+    const backend = new NftablesBackend();
+    const zds: ZdsServer = new ZdsServer(reactor, join(directory, 'z.sock'), {
+      acceptsPerSecond: 100,
+      events: { onAnswer: (uid, error) => enrolment.onAnswer(uid, error) },
+    });
+    const finder = new NetnsFinder(join(directory, 'proc'), SILENT_LOG);
+    const enrolment: Enrolment = new Enrolment(
+      { registry, zds, backend, probes: undefined, finder, status, log: SILENT_LOG },
+      {
+        rules: { selectors: DEFAULT_SELECTORS, excludedNamespaces: ['kube-system'] },
+        plan: PLAN,
+        systemNamespace: 'istio-system',
+        hostRoot: '',
+        reconcileAtStart: true,
+        answerTimeoutMs: 5_000,
+        ...more,
+      },
+    );
+    const hooks = createCniHooks({ registry, enrolment, backend, zds, isLifted: () => false, lookupTimeoutMs: 200 });
+    const proxies: FakeProxy[] = [];
+    return {
+      enrolment,
+      zds,
+      hooks,
+      backend,
+      directory,
+      proxy: () => {
+        const proxy = new FakeProxy(reactor, zds.path);
+        proxies.push(proxy);
+        return proxy;
+      },
+      async [Symbol.asyncDispose]() {
+        for (const proxy of proxies) proxy.close();
+        await enrolment.close();
+        zds.close();
+        status.close();
+        await registry.close();
+        running.is = false;
+        reactor.close();
+        await polling;
+        await rm(directory, { recursive: true });
+        assert.equal(ownedFdCount(), fdsBefore, 'no descriptor is left');
+      },
+    };
+  }
+
+  async function drift(i: number, isMember: boolean): Promise<readonly string[]> {
+    using netns = NetNs.open(net(i).netnsPath);
+    const plan = isMember ? { ...PLAN, bypassInbound: false, virtualInterfaces: [] } : undefined;
+    const found = await new NftablesBackend().verify(netns, plan, undefined);
+    return found.drift.map(({ what }) => what);
+  }
+
+  test('the plugin’s pod is captured first, then announced, then enabled; again is the same', async () => {
+    const source = new ListSource();
+    source.label('shop', true);
+    await using agent = await bench(source, []);
+    await agent.enrolment.start(soon());
+    agent.zds.listen();
+    const proxy = agent.proxy();
+    await proxy.takeSnapshot();
+    assert.equal((await agent.hooks.lookup('shop', 'pod-0', soon())).kind, 'unknown');
+    const pod = podOn(0, { ips: [] });
+    source.put(pod);
+    assert.deepEqual(await agent.hooks.lookup('shop', 'pod-0', soon()), { kind: 'member', pod });
+    const enrolled = agent.hooks.enrol(pod, [net(0).ip4], net(0).netnsPath, soon());
+    const { request, namespaces } = await proxy.next();
+    assert.equal(request.kind, 'add');
+    assert.equal(namespaces.length, 1);
+    assert.deepEqual(await drift(0, true), [], 'the rules are there before ztunnel is told');
+    assert.equal(agent.enrolment.entry(pod.uid)?.state.kind, 'captured');
+    proxy.ack();
+    await enrolled;
+    assert.equal(agent.enrolment.entry(pod.uid)?.state.kind, 'served');
+    await agent.hooks.enrol(pod, [net(0).ip4], net(0).netnsPath, soon());
+    assert.equal(proxy.unread, 0);
+    assert.deepEqual(await agent.hooks.check(pod, net(0).netnsPath), []);
+    assert.match((await agent.hooks.check(pod, net(1).netnsPath)).join(), /is not the network it was enrolled with/);
+    assert.deepEqual(source.statuses, ['pod-0 pending', 'pod-0 enabled']);
+    source.drop(pod.uid);
+    assert.equal((await proxy.next()).request.kind, 'del');
+    proxy.ack();
+    await gone(agent.enrolment, pod.uid);
+  });
+
+  test('an ADD without a ztunnel waits as long as it may, fails as pending, and is finished when one comes', async () => {
+    const source = new ListSource();
+    source.label('shop', true);
+    await using agent = await bench(source, []);
+    await agent.enrolment.start(soon());
+    agent.zds.listen();
+    const pod = podOn(0);
+    source.put(pod);
+    assert.equal(agent.hooks.notReady(), 'no ztunnel is connected to the agent');
+    await assert.rejects(agent.hooks.enrol(pod, [], net(0).netnsPath, soon(50)), fails('enrol.no_ztunnel'));
+    assert.deepEqual(await drift(0, true), [], 'it is captured, so it fails closed');
+    assert.equal(source.status(pod.uid), 'pending');
+    const waiting = agent.hooks.enrol(pod, [], net(0).netnsPath, soon());
+    const proxy = agent.proxy();
+    await proxy.takeSnapshot();
+    await waiting;
+    assert.equal(source.status(pod.uid), 'enabled');
+    assert.equal(agent.hooks.notReady(), undefined);
+    source.put({
+      ...pod,
+      annotations: { [REDIRECTION_ANNOTATION]: 'enabled' },
+      labels: { 'istio.io/dataplane-mode': 'none' },
+    });
+    assert.equal((await proxy.next()).request.kind, 'del');
+    proxy.ack();
+    await settled(agent.enrolment, pod.uid, 'outside');
+    assert.deepEqual(await drift(0, false), [], 'nothing of ours is left in it');
+    assert.equal(source.status(pod.uid), undefined);
+  });
+
+  test('a running pod is found by its process, taken in when its namespace is labelled, and let go', async () => {
+    const source = new ListSource();
+    source.label('shop', false);
+    for (const i of [1, 2]) source.put(podOn(i));
+    source.put({ ...somePod('host', ['10.0.0.1']), hostNetwork: true });
+    await using agent = await bench(source, [1, 2]);
+    await agent.enrolment.start(soon());
+    agent.zds.listen();
+    const proxy = agent.proxy();
+    assert.deepEqual(await proxy.takeSnapshot(), []);
+    source.label('shop', true);
+    for (let n = 0; n < 2; n++) {
+      assert.equal((await proxy.next()).request.kind, 'add');
+      proxy.ack();
+    }
+    for (const i of [1, 2]) await settled(agent.enrolment, UID(i), 'served');
+    for (const i of [1, 2]) assert.deepEqual(await drift(i, true), []);
+    assert.equal(source.status('host'), undefined);
+    source.label('shop', false);
+    for (let n = 0; n < 2; n++) {
+      assert.equal((await proxy.next()).request.kind, 'del');
+      proxy.ack();
+    }
+    for (const i of [1, 2]) await settled(agent.enrolment, UID(i), 'outside');
+    for (const i of [1, 2]) assert.deepEqual(await drift(i, false), []);
+    assert.deepEqual(
+      [UID(1), UID(2)].map(uid => source.status(uid)),
+      [undefined, undefined],
+    );
+  });
+
+  test('a refusal makes a pod pending and is asked again; a broken namespace is not', async () => {
+    const source = new ListSource();
+    source.label('shop', true);
+    source.put(podOn(1, { netnsPath: net(1).netnsPath }));
+    await using agent = await bench(source, []);
+    await agent.enrolment.start(soon());
+    agent.zds.listen();
+    const proxy = agent.proxy();
+    await proxy.next();
+    proxy.ack('no room');
+    await proxy.next();
+    proxy.ack();
+    assert.equal((await proxy.next()).request.kind, 'add');
+    proxy.ack();
+    await settled(agent.enrolment, UID(1), 'served');
+    assert.deepEqual(source.statuses, ['pod-1 pending', 'pod-1 enabled']);
+    source.put(podOn(2, { netnsPath: '/nowhere' }));
+    await settled(agent.enrolment, UID(2), 'outside');
+    assert.equal(agent.enrolment.entry(UID(2))?.problem?.code, 'enrol.no_netns');
+    assert.equal(agent.enrolment.entry(UID(2))?.timer, undefined);
+  });
+
+  test('two namespaces for a pod, two pods for a namespace, and the node’s own are refused', async () => {
+    const source = new ListSource();
+    source.label('shop', true);
+    await using agent = await bench(source, []);
+    await agent.enrolment.start(soon());
+    agent.zds.listen();
+    const proxy = agent.proxy();
+    await proxy.takeSnapshot();
+    const enrol = async (pod: AgentPod, path: string) => {
+      source.put(pod);
+      await agent.hooks.enrol(pod, pod.ips, path, soon(500));
+    };
+    const foreign = (text: RegExp) => fails('enrol.netns_foreign', text);
+    await assert.rejects(enrol(podOn(0), net(1).netnsPath), foreign(/none of 10\.61\.1\.1, .* is on an interface/));
+    await assert.rejects(enrol(podOn(0), '/proc/self/ns/net'), foreign(/the node's own network/));
+    await assert.rejects(enrol(podOn(0), net(0).netnsPath), fails('enrol.timeout'));
+    await proxy.next();
+    proxy.ack();
+    await assert.rejects(enrol(podOn(1, { ips: [net(0).ip4] }), net(0).netnsPath), foreign(/is held for pod/));
+    assert.deepEqual(await drift(1, false), [], 'nothing was done to the other pod');
+    // The same address in two networks: whoever hands over the second may be lying.
+    const node = topology.nodes.get('n1');
+    assert.ok(node);
+    const twin = await topology.addPod(node, 'twin');
+    using inTwin = NetNs.open(twin.netnsPath);
+    const { addAddress } = await import('@ambit/native');
+    inTwin.run(() => addAddress(1, `${net(0).ip4}/32`));
+    await assert.rejects(enrol(podOn(0), twin.netnsPath), foreign(/has the pod's address as well/));
+    source.drop(UID(0));
+    // The first pod is gone, so its network may be another's, even before all is done that its end asks for.
+    const enrolled = enrol(podOn(1, { ips: [net(0).ip4] }), net(0).netnsPath);
+    for (const kind of ['del', 'add']) {
+      assert.equal((await proxy.next()).request.kind, kind);
+      proxy.ack();
+    }
+    await enrolled;
+    await topology.removePod(twin);
+  });
+
+  test('a new agent announces what runs before any ztunnel is let in, mends its rules and keeps its status', async () => {
+    const source = new ListSource();
+    source.label('shop', true);
+    for (const i of [1, 2]) source.put(podOn(i));
+    {
+      await using first = await bench(source, [1, 2]);
+      await first.enrolment.start(soon());
+      first.zds.listen();
+      await first.proxy().takeSnapshot();
+      for (const i of [1, 2]) await settled(first.enrolment, UID(i), 'served');
+    }
+    for (const i of [1, 2]) assert.deepEqual(await drift(i, true), [], 'a dead agent leaves members captured');
+    {
+      using netns = NetNs.open(net(1).netnsPath);
+      await new NftablesBackend().remove(netns);
+    }
+    source.statuses.length = 0;
+    // Its process is not seen this time: whoever serves it goes on.
+    await using second = await bench(source, [1]);
+    await second.enrolment.start(soon());
+    assert.deepEqual(await drift(1, true), [], 'the rules are back before anybody connects');
+    second.zds.listen();
+    const requests = (await second.proxy().takeSnapshot()).map(({ request }) => request);
+    assert.deepEqual(
+      requests.map(request => [request.kind, 'uid' in request ? request.uid : '']),
+      [
+        ['add', UID(1)],
+        ['keep', UID(2)],
+      ],
+    );
+    await settled(second.enrolment, UID(1), 'served');
+    assert.deepEqual(source.statuses, [], 'nobody was told that a served pod is not');
+    assert.equal(source.status(UID(2)), 'enabled');
+  });
+
+  test('a pod that ended is given up, and what vanished without a word is collected', async () => {
+    const source = new ListSource();
+    source.label('shop', true);
+    source.put(podOn(1));
+    await using agent = await bench(source, [1]);
+    await agent.enrolment.start(soon());
+    agent.zds.listen();
+    const proxy = agent.proxy();
+    await proxy.takeSnapshot();
+    await settled(agent.enrolment, UID(1), 'served');
+    source.put(podOn(1, { phase: 'Succeeded', ips: [] }));
+    assert.equal((await proxy.next()).request.kind, 'del');
+    proxy.ack();
+    await settled(agent.enrolment, UID(1), 'outside');
+    // The plugin knows it, no source does.
+    await assert.rejects(agent.hooks.enrol(podOn(2), [], net(2).netnsPath, soon(100)), fails('enrol.timeout'));
+    proxy.ack();
+    await agent.hooks.collect([]);
+    assert.equal((await proxy.next()).request.kind, 'add');
+    assert.equal((await proxy.next()).request.kind, 'del');
+    proxy.ack();
+    await gone(agent.enrolment, UID(2));
+  });
+});
+
+/** Waits until a pod is in a state and nothing more is to happen to it. */
+async function settled(enrolment: Enrolment, uid: string, kind: string): Promise<void> {
+  for (const until = soon(); !until.aborted; ) {
+    const entry = enrolment.entry(uid);
+    await entry?.tail;
+    if (entry?.state.kind === kind && !entry.isQueued) return;
+    await new Promise(resolve => setImmediate(resolve));
+  }
+  throw new Error(
+    `${uid} is ${enrolment.entry(uid)?.state.kind}, not ${kind}: ${enrolment.entry(uid)?.problem?.message}`,
+  );
+}
+
+async function gone(enrolment: Enrolment, uid: string): Promise<void> {
+  for (const until = soon(); !until.aborted; ) {
+    if (enrolment.entry(uid) === undefined) return;
+    await new Promise(resolve => setImmediate(resolve));
+  }
+  throw new Error(`${uid} is still there`);
+}
+
+async function runProcess(directory: string, pid: number, uid: string, netnsPath: string): Promise<void> {
+  await symlinkNetns(directory, pid, netnsPath);
+  const at = join(directory, 'proc', String(pid));
+  await writeFile(join(at, 'cgroup'), `0::/kubepods/besteffort/pod${uid}/${'ab'.repeat(32)}\n`);
+  const fields = Array.from({ length: 40 }, (_, i) => String(i)).join(' ');
+  await writeFile(join(at, 'stat'), `${pid} (app) S ${fields}\n`);
+}
+
+async function symlinkNetns(directory: string, pid: number, netnsPath: string): Promise<void> {
+  const ns = join(directory, 'proc', String(pid), 'ns');
+  await mkdir(ns, { recursive: true });
+  await symlink(netnsPath, join(ns, 'net'));
+}
