@@ -1,14 +1,23 @@
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { test } from 'node:test';
+import { setImmediate } from 'node:timers/promises';
+import { Errno } from './errno.ts';
+import { SysError } from './errors.ts';
 import { Fd } from './fd.ts';
 import { AF_NETLINK, MSG_DONTWAIT, SOCK_CLOEXEC, SOCK_RAW } from './layouts.ts';
 import { bind } from './library.ts';
 import { createNetNs } from './net-ns.ts';
 import { NetlinkProtocol, NetlinkSocket } from './netlink.ts';
 import { openFdCount } from './resources.ts';
+import { addAddress, listAddresses } from './rtnetlink-addresses.ts';
+import { addBridge, findLink } from './rtnetlink-links.ts';
 import { Slab } from './slab.ts';
-import { netNsSkip } from './testing.ts';
+import { netNsSkip, toolSkip } from './testing.ts';
 
 const c_socket = bind<(family: number, type: number, protocol: number) => number>('int socket(int, int, int)');
 const c_sendto = bind<(...args: readonly number[]) => number>(
@@ -102,6 +111,41 @@ test('messages of anybody but the kernel count for nothing, also when they fill 
   while (forge(other, port, 1) === 36) sent++;
   assert.ok(sent > 10 && sent < 1024, `${sent} messages fill it`);
   assert.equal(socket.dump(RTM_GETLINK, new Uint8Array(IFINFOMSG_BYTES)).length, 1);
+});
+
+test('a dump misses nothing while another process changes the table', { skip: toolSkip('ip') }, async () => {
+  using ns = createNetNs();
+  using socket = ns.run(() => NetlinkSocket.open(NetlinkProtocol.ROUTE));
+  addBridge('br0', socket);
+  const index = findLink('br0', socket)?.index ?? 0;
+  // In front of those that stay: what moves up when they go is what a torn dump misses.
+  const churned = Array.from({ length: 500 }, (_, i) => `10.9.${i >> 8}.${i & 255}/32`);
+  const kept = Array.from({ length: 1000 }, (_, i) => `10.${i >> 8}.${i & 255}.1`);
+  for (const address of [...churned, ...kept.map(ip => `${ip}/32`)]) addAddress(index, address, socket);
+  const directory = mkdtempSync(join(tmpdir(), 'ambit-netlink-'));
+  try {
+    const change = (verb: string) => churned.map(address => `addr ${verb} ${address} dev br0\n`).join('');
+    const batch = join(directory, 'batch');
+    writeFileSync(batch, (change('del') + change('add')).repeat(4));
+    const process = ns.run(() => spawn('ip', ['-batch', batch], { stdio: 'inherit' }));
+    const ended = once(process, 'exit');
+    while (process.exitCode === null) {
+      try {
+        const seen = new Set(listAddresses(socket).map(({ ip }) => ip));
+        assert.deepEqual(
+          kept.filter(ip => !seen.has(ip)),
+          [],
+        );
+      } catch (error) {
+        // Allowed to give up, but not to give less.
+        if (!(error instanceof SysError) || error.errno !== Errno.EINTR) throw error;
+      }
+      await setImmediate();
+    }
+    assert.deepEqual(await ended, [0, null]);
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
 });
 
 test('what cannot be a request is refused, and a closed socket stays closed', () => {
