@@ -17,6 +17,8 @@ export {
   namespaceEnables,
 } from './pod/membership.ts';
 export { type PlanDefaults, type PlanWithWarnings, redirectPlanOf } from './pod/overrides.ts';
+export { IptablesBackend } from './redirect/iptables-backend.ts';
+export { chooseIptables, type IptablesBinary, type IptablesWish } from './redirect/iptables-binary.ts';
 export { NftablesBackend } from './redirect/nft-backend.ts';
 export { DEFAULT_PROBE_SNAT } from './redirect/redirect-rules.ts';
 export { renderRules } from './redirect/render-rules.ts';
@@ -26,3 +28,4 @@ export { handleCni, type CniRequest, type HandledCni } from './plugin/cni-reques
 export { decodeFrame, encodeAnswer, encodeFrame, MAX_ANSWER_BYTES, MAX_FRAME_BYTES } from './plugin/frame.ts';
 export { CMD_ADD_PATH, type CmdAdd, decodeCmdAdd, encodeCmdAdd, MAX_CMD_ADD_BYTES } from './plugin/cmd-add.ts';
 export { decodeLogBatch, encodeLogBatch, LOG_PATH, MAX_LOG_BYTES, type PluginLogRecord } from './plugin/log-batch.ts';
+export { pluginExecutable, type PluginExecutableOptions } from './plugin/elf/plugin-executable.ts';
