@@ -16,8 +16,9 @@ export interface MeshSettings {
   /** As upstream's PILOT_AUTO_ALLOW_WAYPOINT_POLICY. Default false. */
   readonly autoAllowWaypoints: boolean;
   /**
-   * Whether ServiceEntries without an address get one from 240.240.0.0/16 and 2001:2::/48. Default false: the address is of
-   * use once something answers names with it. Addresses in their status, as istiod writes them, always count.
+   * Whether ServiceEntries without an address get one from 240.240.0.0/16 and 2001:2::/48, which the node proxies answer
+   * their names with. Default true, as upstream's PILOT_ENABLE_IP_AUTOALLOCATE since 1.25. Addresses in their status, as
+   * istiod writes them, come first.
    */
   readonly allocateAddresses: boolean;
   /** As upstream's revision filter: objects with another `istio.io/rev` are not ours. Default `default`. */
@@ -32,6 +33,6 @@ export const DEFAULT_SETTINGS: MeshSettings = {
   rootNamespace: 'istio-system',
   dryRunPolicies: false,
   autoAllowWaypoints: false,
-  allocateAddresses: false,
+  allocateAddresses: true,
   revision: 'default',
 };

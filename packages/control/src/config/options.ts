@@ -50,9 +50,9 @@ export const OPTIONS = {
     'allow a waypoint to reach what is behind it',
   ),
   allocateAddresses: option(
-    'AMBIT_ALLOCATE_ADDRESSES',
+    'PILOT_ENABLE_IP_AUTOALLOCATE',
     flag,
-    false,
+    true,
     'BOOL',
     'give ServiceEntries without an address one of their own',
   ),

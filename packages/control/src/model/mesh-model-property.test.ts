@@ -285,7 +285,7 @@ function check(settings: MeshSettings, sequence: readonly (readonly ObjectChange
 describe('the model, changed step by step', () => {
   for (const autoAllowWaypoints of [false, true]) {
     it(`equals a new model of the final objects (autoAllowWaypoints ${autoAllowWaypoints})`, () => {
-      const settings = { ...DEFAULT_SETTINGS, allocateAddresses: true, autoAllowWaypoints };
+      const settings = { ...DEFAULT_SETTINGS, autoAllowWaypoints };
       fc.assert(
         fc.property(batches, sequence => check(settings, sequence)),
         { seed: SEED, numRuns: RUNS },

@@ -199,7 +199,7 @@ export function gone(object: KubeObject): ObjectChange {
 }
 
 export function modelOf(objects: readonly KubeObject[], settings: Partial<MeshSettings> = {}): MeshModel {
-  const model = new MeshModel({ ...DEFAULT_SETTINGS, allocateAddresses: true, ...settings });
+  const model = new MeshModel({ ...DEFAULT_SETTINGS, ...settings });
   model.apply(objects.map(put));
   return model;
 }

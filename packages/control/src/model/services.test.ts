@@ -214,6 +214,15 @@ describe('addresses of a ServiceEntry', () => {
     });
   }
 
+  it('are those of the status only when allocation is switched off', () => {
+    const off = { allocateAddresses: false };
+    const count = (...addresses: ServiceEntryObject['status']['addresses']): number =>
+      make.serviceIn(make.modelOf([make.serviceEntry('e', ['h.example'], { status: { addresses } })], off), HOST)
+        .addresses.length;
+    assert.equal(count(), 0);
+    assert.equal(count({ value: '240.240.0.7', host: 'h.example' }), 1);
+  });
+
   it('are allocated for a wildcard only if each name is resolved when it is used', () => {
     const addressesFor = (resolution: string): number =>
       make.serviceIn(make.modelOf([make.serviceEntry('e', ['*.example'], { spec: { resolution } })]), 'a/*.example')
