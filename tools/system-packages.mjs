@@ -12,6 +12,7 @@ import { step } from './progress.mjs';
 const NEEDED = [
   { programs: ['nft'], packageName: 'nftables', unit: 'nftables' },
   { programs: ['ip'], packageName: 'iproute2' },
+  { programs: ['iptables-nft'], packageName: 'iptables' },
   { programs: ['unshare'], packageName: 'util-linux' },
   { programs: ['ps'], packageName: 'procps' },
   { programs: ['curl'], packageName: 'curl' },

@@ -4,8 +4,9 @@
 import { randomUUID } from 'node:crypto';
 import { mkdir, mkdtemp, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { Reactor } from '@ambit/native';
+import { DEFAULT_PROBE_SNAT, NftablesBackend, type RedirectPlan } from '@ambit/cni';
 import type { Service } from '@ambit/mesh';
+import { NetNs, Reactor } from '@ambit/native';
 import { BedAgent } from './bed-agent.ts';
 import { type BedPolicy, BedState, type ServiceOptions } from './bed-state.ts';
 import { ControlProcess, type ControlOptions } from './control-process.ts';
@@ -14,10 +15,8 @@ import { renderObjects } from './kube-objects.ts';
 import { writeMeshFile } from './mesh-file.ts';
 import { checkLabel, Pod, type PodOptions } from './pod.ts';
 import { NamespaceProcesses } from './processes.ts';
-import { applyRedirect } from './redirect-apply.ts';
 import { insideSandbox, SANDBOX_DIR } from './sandbox.ts';
 import { type NodeNet, Topology } from './topology.ts';
-
 import { type ZtunnelOptions, ZtunnelProcess } from './ztunnel-process.ts';
 
 export interface TestbedOptions {
@@ -43,6 +42,14 @@ export interface BedNode extends NodeNet {
 
 const DEFAULT_TRUST_DOMAIN = 'cluster.local';
 const CLUSTER_ID = 'Kubernetes';
+/** DNS stays the pod's own: a bed has no name server to compare with. */
+const REDIRECT_PLAN: RedirectPlan = {
+  dnsCapture: false,
+  bypassInbound: false,
+  virtualInterfaces: [],
+  ipv6: true,
+  probeSnat: DEFAULT_PROBE_SNAT,
+};
 
 export class Testbed {
   readonly trustDomain: string;
@@ -57,6 +64,7 @@ export class Testbed {
   readonly #state: BedState;
   readonly #ztunnels = new Set<ZtunnelProcess>();
   readonly #controls: ControlProcess[] = [];
+  readonly #redirect = new NftablesBackend();
   /** Undoes what `create` did, in reverse. */
   readonly #closers: AsyncDisposableStack;
   #published: Promise<void> = Promise.resolve();
@@ -224,7 +232,8 @@ export class Testbed {
   }
 
   async #enrol(pod: Pod, node: BedNode): Promise<void> {
-    await applyRedirect(pod.netnsPath);
+    using netns = NetNs.open(pod.netnsPath);
+    await this.#redirect.apply(netns, REDIRECT_PLAN);
     const { name, namespace, serviceAccount } = pod;
     node.agent.add(pod.uid, { name, namespace, serviceAccount }, pod.netnsPath);
     if (node.agent.connections > 0) await node.agent.enrolled(pod.uid);

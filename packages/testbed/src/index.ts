@@ -6,8 +6,6 @@ export { describeTestbedError, TestbedError, type TestbedErrorCode, type Testbed
 export { type MeshContents, renderMeshFile, writeMeshFile } from './mesh-file.ts';
 export { Pod, type PodOptions } from './pod.ts';
 export { type ExecOptions, NamespaceProcesses } from './processes.ts';
-export { applyRedirect, removeRedirect } from './redirect-apply.ts';
-export { renderRedirect, renderRedirectRemoval, routeCommands } from './redirect.ts';
 export { type CommandOptions, type CommandResult, mustRun, runCommand } from './run-command.ts';
 export {
   enterSandbox,

@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
-import type { NetNs } from '@ambit/native';
+import { type NetNs, runNft } from '@ambit/native';
 import { CniError } from '../errors.ts';
 import { netNsSkip, podLikeNetNs, runIn, toolSkip } from './netns-testing.ts';
 import { NftablesBackend } from './nft-backend.ts';
+import { renderNftRedirect } from './nft-redirect.ts';
 import type { RedirectPlan } from './redirect-plan.ts';
 
 const plan: RedirectPlan = {
@@ -43,8 +44,10 @@ describe('nftables in a namespace', { skip: netNsSkip() }, () => {
   test('applied once, twice and at once, it is as the plan says', async () => {
     await backend.apply(netns, plan);
     assert.deepEqual(await driftOf(netns), []);
+    const { stamp } = await backend.verify(netns, plan, undefined);
     await Promise.all([backend.apply(netns, plan), backend.apply(netns, plan)]);
-    assert.deepEqual(await driftOf(netns), []);
+    // What is there already is left alone, counters included.
+    assert.deepEqual(await backend.verify(netns, plan, stamp), { drift: [], stamp });
   });
 
   test('another plan replaces the first without rests', async () => {
@@ -61,11 +64,23 @@ describe('nftables in a namespace', { skip: netNsSkip() }, () => {
     assert.deepEqual(await driftOf(netns), []);
   });
 
+  test('a rest of an earlier plan does not survive the first application', async () => {
+    const rest = podLikeNetNs();
+    const withoutDns = { ...plan, dnsCapture: false };
+    try {
+      rest.run(() => runNft({ nftables: [{ add: { table: { family: 'inet', name: 'istio-ambient-raw' } } }] }));
+      await backend.apply(rest, withoutDns);
+      assert.deepEqual(await driftOf(rest, withoutDns), []);
+    } finally {
+      rest.close();
+    }
+  });
+
   test('an unchanged namespace keeps its stamp, and any commit takes it', async () => {
     const { stamp } = await backend.verify(netns, plan, undefined);
     assert.ok(stamp);
     assert.equal((await backend.verify(netns, plan, stamp)).stamp, stamp);
-    await backend.apply(netns, plan);
+    netns.run(() => runNft(renderNftRedirect(plan)));
     const again = await backend.verify(netns, plan, stamp);
     assert.deepEqual(again.drift, []);
     assert.notDeepEqual(again.stamp, stamp);

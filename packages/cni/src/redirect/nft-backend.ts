@@ -1,20 +1,15 @@
 // The back end that programs nftables inside this process. Applying is one transaction that leaves exactly the plan's
-// rules; two at a time, or one after another, leave the same. Verifying compares with what the kernel lists for the same
+// rules, or none when they are there; two at a time, or one after another, leave the same. Verifying compares with what the kernel lists for the same
 // plan in an empty namespace, so it does not depend on how a version of nft writes its rules. It does not see what others
 // do to the traffic in tables of their own: the canary does.
-import { hash } from 'node:crypto';
-import { createNetNs, type NetNs, nftGeneration, runNft } from '@ambit/native';
-import { NFT_FAMILY } from './nft-json.ts';
-import { type ListedTables, listedTableNames, readTable, tablesDrift } from './nft-listing.ts';
+import { createNetNs, type NetNs, runNft } from '@ambit/native';
+import { BoundedCache } from './bounded-cache.ts';
+import { NFT_FAMILY, type NftProgram } from './nft-json.ts';
+import { type ListedTable, type ListedTables, listedTableNames, readTable, tablesDrift } from './nft-listing.ts';
 import { REDIRECT_TABLES, renderNftRedirect, renderNftRemoval } from './nft-redirect.ts';
 import type { RedirectBackend, RedirectPlan, Verification, VerifyStamp } from './redirect-plan.ts';
-import {
-  addRedirectRoutes,
-  removeRedirectRoutes,
-  type RoutingState,
-  routingDrift,
-  routingState,
-} from './redirect-routes.ts';
+import { addRedirectRoutes, removeRedirectRoutes, routingDrift, routingState } from './redirect-routes.ts';
+import { sameStamp, takeStamp } from './verify-stamp.ts';
 import { orThrow, visit } from './visit.ts';
 
 /** Plans differ by few flags and by virtual interfaces, which are rare; a listing takes some 10 KB. */
@@ -23,20 +18,26 @@ const NOTHING: ListedTables = new Map();
 
 export class NftablesBackend implements RedirectBackend {
   readonly name = 'nftables';
-  /** By plan, as JSON; least recently made first. */
-  readonly #references = new Map<string, ListedTables>();
+  /** By plan, as JSON. */
+  readonly #references = new BoundedCache<ListedTables>(MAX_REFERENCES);
 
   async apply(netns: NetNs, plan: RedirectPlan): Promise<void> {
-    visit(netns, () => {
+    const isDone = visit(netns, () => {
       // The way back must be there before the first reply can be marked.
       addRedirectRoutes(plan);
-      orThrow('enrol.rules', 'the redirect rules cannot be loaded', () => runNft(renderNftRedirect(plan)));
+      // Taking tables away costs the kernel some 10 ms, and a new pod has none.
+      return ourTableNames().length === 0 && loadFirst(plan);
+    });
+    if (isDone) return;
+    const expected = this.#reference(JSON.stringify(plan), plan);
+    visit(netns, () => {
+      if (tablesDrift(expected, listTables()).length > 0) load(renderNftRedirect(plan));
     });
   }
 
   async remove(netns: NetNs): Promise<void> {
     visit(netns, () => {
-      orThrow('enrol.rules', 'the redirect rules cannot be removed', () => runNft(renderNftRemoval()));
+      if (ourTableNames().length > 0) load(renderNftRemoval());
       removeRedirectRoutes();
     });
   }
@@ -45,14 +46,14 @@ export class NftablesBackend implements RedirectBackend {
   async verify(netns: NetNs, plan: RedirectPlan | undefined, stamp: VerifyStamp | undefined): Promise<Verification> {
     const key = plan === undefined ? '' : JSON.stringify(plan);
     if (stamp !== undefined) {
-      const now = visit(netns, () => stampOf(netns, key, routingState()));
-      if (now.generation === stamp.generation && now.digest === stamp.digest) return { drift: [], stamp };
+      const now = visit(netns, () => takeStamp(netns, key, routingState()));
+      if (sameStamp(now, stamp)) return { drift: [], stamp };
     }
     const expected = plan === undefined ? NOTHING : this.#reference(key, plan);
     return visit(netns, () => {
       const routing = routingState();
       // Before the listing: whatever changes after it makes the stamp stale.
-      const fresh = stampOf(netns, key, routing);
+      const fresh = takeStamp(netns, key, routing);
       const drift = [...tablesDrift(expected, listTables()), ...routingDrift(routing, plan)];
       return { drift, stamp: drift.length === 0 ? fresh : undefined };
     });
@@ -65,15 +66,9 @@ export class NftablesBackend implements RedirectBackend {
     const scratch = orThrow('enrol.rules', 'no namespace to compare with can be made', () => createNetNs());
     try {
       const listed = visit(scratch, () => {
-        orThrow('enrol.rules', 'the redirect rules cannot be loaded', () => runNft(renderNftRedirect(plan)));
+        load(renderNftRedirect(plan, 'first'));
         return listTables();
       });
-      if (this.#references.size >= MAX_REFERENCES) {
-        for (const oldest of this.#references.keys()) {
-          this.#references.delete(oldest);
-          break;
-        }
-      }
       this.#references.set(key, listed);
       return listed;
     } finally {
@@ -82,27 +77,37 @@ export class NftablesBackend implements RedirectBackend {
   }
 }
 
+function load(program: NftProgram): void {
+  orThrow('enrol.rules', 'nftables refused the redirect rules', () => runNft(program));
+}
+
+/** @returns false when somebody was quicker */
+function loadFirst(plan: RedirectPlan): boolean {
+  try {
+    runNft(renderNftRedirect(plan, 'first'));
+    return true;
+  } catch {
+    return false; // whatever else it was, the other program meets it too and says it
+  }
+}
+
+function ourTableNames(): readonly string[] {
+  const names = listedTableNames(list({ tables: null }));
+  return REDIRECT_TABLES.filter(name => names.includes(name));
+}
+
 /** Ours of the current namespace. */
 function listTables(): ListedTables {
-  return orThrow('enrol.rules', 'the redirect rules cannot be listed', () => {
-    const names = listedTableNames(list({ tables: null }));
-    const found = new Map<string, NonNullable<ReturnType<typeof readTable>>>();
-    for (const name of REDIRECT_TABLES) {
-      if (!names.includes(name)) continue;
-      const table = readTable(list({ table: { family: NFT_FAMILY, name } }));
-      if (table !== undefined) found.set(name, table);
-    }
-    return found;
-  });
+  const found = new Map<string, ListedTable>();
+  for (const name of ourTableNames()) {
+    const table = readTable(list({ table: { family: NFT_FAMILY, name } }));
+    if (table !== undefined) found.set(name, table);
+  }
+  return found;
 }
 
 function list(what: object): unknown {
-  return runNft({ nftables: [{ list: what }] }, { stateless: true });
-}
-
-function stampOf(netns: NetNs, key: string, routing: RoutingState): VerifyStamp {
-  const generation = orThrow('enrol.rules', 'the generation of the rules cannot be read', () => nftGeneration());
-  // With the namespace's identity: another one may have the same generation and routes.
-  const { dev, ino } = netns.identity;
-  return { generation, digest: hash('sha256', `${dev}:${ino}\n${key}\n${JSON.stringify(routing)}`) };
+  return orThrow('enrol.rules', 'the redirect rules cannot be listed', () =>
+    runNft({ nftables: [{ list: what }] }, { stateless: true }),
+  );
 }

@@ -17,6 +17,12 @@ export const DNS_PROXY_PORT = 15053;
 export const ROUTE_TABLE = 100;
 export const RULE_PRIORITY = 32764;
 
+/** What the node's translation gives the kubelet's probes as a source, unless configured otherwise. */
+export const DEFAULT_PROBE_SNAT: RedirectPlan['probeSnat'] = {
+  ip: '169.254.7.127',
+  ip6: 'fd16:9254:7127:1337:ffff:ffff:ffff:ffff',
+};
+
 const DNS_PORT = 53;
 /** Conntrack zone of ztunnel's own DNS: its queries must not meet the entries of those that were redirected to it. */
 const DNS_ZONE = 1;
