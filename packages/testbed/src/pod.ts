@@ -1,7 +1,14 @@
 // A pod of the bed: a network namespace with an identity, in which programs can be run. Enrolled pods speak through the
 // node's ztunnel; the others speak plainly and serve as what lies outside the mesh.
 import type { ChildProcess } from 'node:child_process';
-import { createWorkload, type Ip, type Locality, type PortMap, type Workload } from '@ambit/mesh';
+import {
+  type ApplicationTunnel,
+  createWorkload,
+  type Ip,
+  type Locality,
+  type PortMap,
+  type Workload,
+} from '@ambit/mesh';
 import { TestbedError } from './errors.ts';
 import { type ExecOptions, NamespaceProcesses } from './processes.ts';
 import type { CommandOptions, CommandResult } from './run-command.ts';
@@ -18,6 +25,8 @@ export interface PodOptions {
   /** What services and policies select by; default: the pod's name. */
   readonly app?: string;
   readonly locality?: Locality;
+  /** How the pod's application wants inbound connections: through a PROXY header, or at another port. */
+  readonly applicationTunnel?: ApplicationTunnel;
 }
 
 /** What a bed adds to a pod's own facts when it describes the mesh. */
@@ -45,6 +54,7 @@ export class Pod implements Netns {
   readonly netnsPath: string;
   readonly net: PodNet;
   readonly #locality: Locality | undefined;
+  readonly #applicationTunnel: ApplicationTunnel | undefined;
   readonly #processes: NamespaceProcesses;
   readonly #remove: (pod: Pod) => Promise<void>;
 
@@ -63,6 +73,7 @@ export class Pod implements Netns {
     this.netnsPath = net.netnsPath;
     this.net = net;
     this.#locality = options.locality;
+    this.#applicationTunnel = options.applicationTunnel;
     this.#processes = new NamespaceProcesses(net);
     this.#remove = remove;
   }
@@ -107,6 +118,7 @@ export class Pod implements Netns {
       authorizationPolicies: facts.authorizationPolicies,
       services: facts.services,
       ...(this.#locality === undefined ? {} : { locality: this.#locality }),
+      ...(this.#applicationTunnel === undefined ? {} : { applicationTunnel: this.#applicationTunnel }),
     });
   }
 }

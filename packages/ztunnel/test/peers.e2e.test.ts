@@ -3,7 +3,6 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { mkdir, writeFile } from 'node:fs/promises';
-import { accessSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -11,23 +10,7 @@ import { createMatch } from '@ambit/mesh';
 import { type Pod, sandboxSkip, Testbed, type ZtunnelProcess } from '@ambit/testbed';
 import { awaitLine, makeMesh, type Mesh, startOurs } from './e2e-mesh.ts';
 import { endingOf, Net, readBytes, tryEcho } from './e2e-net.ts';
-
-/** Where distributions put the programs. */
-const DIRECTORIES = ['/usr/local/sbin', '/usr/local/bin', '/usr/sbin', '/usr/bin', '/sbin', '/bin'];
-
-function missing(...programs: readonly string[]): string | false {
-  const absent = programs.filter(program => !DIRECTORIES.some(directory => isThere(join(directory, program))));
-  return absent.length > 0 && `not installed: ${absent.join(', ')}`;
-}
-
-function isThere(path: string): boolean {
-  try {
-    accessSync(path);
-    return true;
-  } catch {
-    return false;
-  }
-}
+import { missing } from './peer-programs.ts';
 
 describe('programs of others through the mesh', { skip: sandboxSkip() }, () => {
   let mesh: Mesh;
