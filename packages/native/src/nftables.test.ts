@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { test } from 'node:test';
 import { NetlinkProtocol, NetlinkSocket } from './netlink.ts';
 import { createNetNs } from './net-ns.ts';
@@ -97,6 +98,32 @@ test('the generation changes with every commit, and is read from outside', { ski
   assert.notEqual(nftGeneration(socket), after);
 });
 
+test('without descriptors a program is refused, and the library does not end the process', { skip }, () => {
+  const module = (name: string) => JSON.stringify(new URL(name, import.meta.url).href);
+  const code = `
+    const { closeSync, openSync } = await import('node:fs');
+    const { createNetNs } = await import(${module('./net-ns.ts')});
+    const { runNft } = await import(${module('./nftables.ts')});
+    const expr = [{ match: { op: '==', left: { meta: { key: 'iif' } }, right: 'lo' } }, { accept: null }];
+    const chain = { chain: { family: 'inet', table: 'ours', name: 'out' } };
+    const rule = { rule: { family: 'inet', table: 'ours', chain: 'out', expr } };
+    const nftables = [{ add: ${JSON.stringify(table)} }, { add: chain }, { add: rule }, { list: { ruleset: null } }];
+    const ns = createNetNs();
+    const run = () => ns.run(() => runNft({ nftables }));
+    run();
+    const fds = [];
+    const fill = () => { try { for (;;) fds.push(openSync('/dev/null')); } catch {} };
+    for (let free = 0; free < 4; free++) {
+      fill();
+      for (let i = 0; i < free; i++) closeSync(fds.pop());
+      try { run(); console.log('ran'); } catch (error) { console.log(error.code); }
+    }`;
+  const command = 'ulimit -n 80; exec "$0" --input-type=module -e "$1"';
+  const child = spawnSync('sh', ['-c', command, process.execPath, code], { encoding: 'utf8', timeout: 60_000 });
+  assert.equal(child.status, 0, child.stderr);
+  assert.deepEqual(child.stdout.trim().split('\n'), ['EMFILE', 'EMFILE', 'ran', 'ran']);
+});
+
 test('contexts leave no descriptor and no memory behind, refusals included', { skip }, () => {
   using ns = createNetNs();
   const run = (times: number) => {
@@ -106,11 +133,11 @@ test('contexts leave no descriptor and no memory behind, refusals included', { s
       assert.throws(() => ns.run(() => runNft({})), { code: 'native.nftables' });
     }
   };
-  run(50);
+  run(30);
   const fds = openFdCount();
   const before = process.memoryUsage().rss;
-  run(150);
+  run(100);
   assert.equal(openFdCount(), fds);
-  // The heap of V8 breathes by some megabytes; a lost context would cost some 40 KB, 18 MB in all.
-  assert.ok(process.memoryUsage().rss - before < 12e6, 'memory grew with the calls');
+  // The heap of V8 breathes by some megabytes; a lost context would cost some 40 KB, 12 MB in all.
+  assert.ok(process.memoryUsage().rss - before < 8e6, 'memory grew with the calls');
 });

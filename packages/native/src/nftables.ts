@@ -70,7 +70,8 @@ export interface NftOptions {
 /**
  * Runs one program, whole or not at all, in the current network namespace. @param program an object of libnftables-json(5)
  * @returns what its `list` commands say in the same language, undefined when it has none
- * @throws native.nftables in nft's words, native.unavailable, native.bounds (program over 8 MiB, listing over 64 MiB)
+ * @throws native.nftables in nft's words, native.unavailable, native.bounds (program over 8 MiB, listing over 64 MiB),
+ *   SysError when there are no descriptors for it (EMFILE, ENFILE)
  */
 export function runNft(program: object, options: NftOptions = {}): unknown {
   const text = JSON.stringify(program);
@@ -78,6 +79,7 @@ export function runNft(program: object, options: NftOptions = {}): unknown {
   if (size > MAX_PROGRAM_BYTES) throw new NativeError('native.bounds', `an nft program of ${size} bytes`);
   const lib = library();
   if (lib instanceof NativeError) throw lib;
+  provideSockets();
   const context = lib.contextNew(NFT_CTX_DEFAULT);
   if (context === 0) throw new NativeError('native.nftables', 'nft_ctx_new gave no context');
   try {
@@ -93,6 +95,14 @@ export function runNft(program: object, options: NftOptions = {}): unknown {
   } finally {
     lib.contextFree(context);
   }
+}
+
+/**
+ * Where the library gets no netlink socket it ends the process. Therefore the sockets it opens, one of the context and one
+ * for interface names, are tried first. @throws SysError (EMFILE, EPROTONOSUPPORT where the kernel has no nfnetlink)
+ */
+function provideSockets(): void {
+  withSocket(undefined, NetlinkProtocol.NETFILTER, () => withSocket(undefined, NetlinkProtocol.ROUTE, () => undefined));
 }
 
 /** A copy of a C text. @throws native.bounds when it has no end within `maxBytes` */
