@@ -110,7 +110,7 @@ describe('the SOCKS5 port', { skip: sandboxSkip() }, () => {
       const chunks: Buffer[] = [];
       socket.on('data', (chunk: Buffer) => chunks.push(chunk));
       await endingOf(socket);
-      assert.deepEqual([...Buffer.concat(chunks)].slice(-10), [5, 7, 0, 1, 0, 0, 0, 0, 0, 0], String(bytes));
+      assert.deepEqual([...Buffer.concat(chunks).subarray(-10)], [5, 7, 0, 1, 0, 0, 0, 0, 0, 0], String(bytes));
       socket.destroy();
     }
     assert.equal((await curl(`http://${cart.ip4}:${WEB}/`)).code, 0);
