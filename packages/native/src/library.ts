@@ -1,5 +1,6 @@
-// The only file that imports the FFI library. It binds C functions of libc and of the OpenSSL inside the Node
-// binary, and reads errno without a call. Raw addresses exist only in this package: `pointerTo` is internal.
+// The only file that imports the FFI library. It binds C functions of libc, of the OpenSSL inside the Node binary and of
+// libraries loaded by name, and reads errno without a call. Raw addresses exist only in this package: `pointerTo` is
+// internal.
 import koffi from 'koffi';
 
 const self = koffi.load(null);
