@@ -3,6 +3,7 @@
 // with the pod's own certificate. No application is behind it, no policy applies to it, and only a peer that is the pod
 // itself gets an answer.
 import { formatSocketAddress, type Ip, ipFamily, type SocketAddress } from './address.ts';
+import type { ReasonCode } from './reasons.ts';
 import type { DenyRoute, HopsRoute } from './route.ts';
 import { step } from './step.ts';
 import { describeWorkload, summarizeWorkload, type Workload, workloadSpiffeText } from './workload.ts';
@@ -27,10 +28,17 @@ export interface CanaryAnswer {
   /** Key-exchange group and cipher suite of the tunnel. */
   readonly group: string;
   readonly cipher: string;
-  /** End of the certificate's validity, RFC 3339. */
+  /** Validity of the pod's certificate, RFC 3339. */
+  readonly notBefore: string;
   readonly notAfter: string;
   /** `namespace/name` of the pod. */
   readonly workload: string;
+}
+
+/** What the near end says when there is no way to the far one. */
+export interface CanaryFailure {
+  readonly canary: 1;
+  readonly reason: ReasonCode;
 }
 
 export function isCanary(address: SocketAddress): boolean {

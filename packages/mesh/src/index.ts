@@ -23,7 +23,14 @@ export {
 export { parseHboneAuthority } from './authority.ts';
 export { type Baggage, formatBaggage, parseBaggage } from './baggage.ts';
 export { type Rank, rankWorkload, tierByLocality } from './balancing.ts';
-export { CANARY_ADDRESSES, CANARY_PORT, type CanaryAnswer, isCanary, isCanaryAuthority } from './canary.ts';
+export {
+  CANARY_ADDRESSES,
+  CANARY_PORT,
+  type CanaryAnswer,
+  type CanaryFailure,
+  isCanary,
+  isCanaryAuthority,
+} from './canary.ts';
 export { resolveName } from './dns/resolve-name.ts';
 export type { ServiceNames } from './dns/service-names.ts';
 export { isStaleName } from './dns/stale-names.ts';

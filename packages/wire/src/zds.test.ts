@@ -39,7 +39,8 @@ for (const [packet, request] of VECTORS) {
 
 test('hello and acks have the bytes of version 1', () => {
   assert.equal(hex(encodeHello()), '0801');
-  assert.deepEqual(decodeHello(bytes('0801')), { version: 'V1' });
+  assert.deepEqual(decodeHello(bytes('0801')), { version: 'V1', canary: false });
+  assert.deepEqual(decodeHello(encodeHello({ canary: true })), { version: 'V1', canary: true });
   assert.equal(hex(encodeAck()), '0a00');
   assert.deepEqual(decodeAck(bytes('0a00')), { kind: 'ok' });
   assert.equal(hex(encodeAck('no')), '0a040a026e6f');

@@ -34,18 +34,20 @@ export type Ack = { readonly kind: 'ok' } | { readonly kind: 'failed'; readonly 
 
 export interface Hello {
   readonly version: 'V1';
+  /** Pods of this proxy have a canary (see @ambit/mesh); Istio's have none. */
+  readonly canary: boolean;
 }
 
 /** The proxy's first packet. */
-export function encodeHello(): Uint8Array {
-  return toBinary(ZdsHelloSchema, create(ZdsHelloSchema, { version: Version.V1 }));
+export function encodeHello(hello: Pick<Hello, 'canary'> = { canary: false }): Uint8Array {
+  return toBinary(ZdsHelloSchema, create(ZdsHelloSchema, { version: Version.V1, ambitCanary: hello.canary }));
 }
 
 /** @throws wire.too_long, wire.malformed, wire.version */
 export function decodeHello(bytes: Uint8Array): Hello {
-  const { version } = decode(ZdsHelloSchema, bytes);
+  const { version, ambitCanary } = decode(ZdsHelloSchema, bytes);
   if (version !== Version.V1) throw new WireError('wire.version', `ZDS version ${version}, only 1 is known`);
-  return { version: 'V1' };
+  return { version: 'V1', canary: ambitCanary };
 }
 
 /** @throws wire.too_long when the names do not fit one packet, wire.no_uid */

@@ -49,6 +49,8 @@ export interface AuditSubject {
   readonly pods: () => readonly AuditedPod[];
   /** Number of ztunnels that hold a snapshot now. */
   readonly ztunnels: () => number;
+  /** Whether pods have a canary: Istio's ztunnel gives them none. */
+  readonly hasCanary: () => boolean;
   /** Enrols anew: rules, routes, ADD to ztunnel. Resolves when done. @throws CniError */
   readonly enrolAgain: (uid: string) => Promise<void>;
   /** Removes what is ours from a pod that should not be a member. */

@@ -102,6 +102,11 @@ export class ZdsServer {
     return this.#connections.filter(({ session, isSynced }) => session.isLive && isSynced).length;
   }
 
+  /** Whether the proxy that serves new pods gives them a canary: ours do, Istio's do not. */
+  get hasCanary(): boolean {
+    return this.#last()?.session.hasCanary ?? false;
+  }
+
   /**
    * Announces a pod, to the proxy there is or to the next that connects; `enrolled` tells the outcome. The namespace stays
    * the caller's, who keeps it open until `remove` has resolved. Announcing what is served already does nothing; another

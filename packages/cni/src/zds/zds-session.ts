@@ -45,6 +45,7 @@ export class ZdsSession {
   readonly #registration: Registration;
   readonly #queue: Job[] = [];
   #state: State = { kind: 'hello' };
+  #hasCanary = false;
   #deadline: NodeJS.Timeout;
 
   /** Takes over the socket. Must be called on the thread that polls the reactor. */
@@ -55,6 +56,11 @@ export class ZdsSession {
     this.#answerTimeoutMs = answerTimeoutMs;
     this.#deadline = this.#startDeadline('a hello');
     this.#registration = reactor.add(socket.fd, { onEvents: mask => this.#onEvents(mask) });
+  }
+
+  /** Whether pods that this proxy serves have a canary; false before its hello. */
+  get hasCanary(): boolean {
+    return this.#hasCanary;
   }
 
   get isLive(): boolean {
@@ -133,7 +139,7 @@ export class ZdsSession {
     try {
       switch (state.kind) {
         case 'hello':
-          decodeHello(bytes);
+          this.#hasCanary = decodeHello(bytes).canary;
           clearTimeout(this.#deadline);
           this.#state = { kind: 'idle' };
           this.#events.onHello();

@@ -87,10 +87,12 @@ export class CertificateStore {
     return this.#context(identity, 'server');
   }
 
-  /** End of the validity of an identity's certificate; undefined while there is none. */
-  notAfter(identity: string): Date | undefined {
+  /** Validity of an identity's certificate; undefined while there is none. */
+  validity(identity: string): { readonly from: Date; readonly to: Date } | undefined {
     const pem = this.#entries.get(identity)?.material?.certChainPem;
-    return pem === undefined ? undefined : new X509Certificate(pem).validToDate;
+    if (pem === undefined) return undefined;
+    const { validFromDate, validToDate } = new X509Certificate(pem);
+    return { from: validFromDate, to: validToDate };
   }
 
   close(): void {

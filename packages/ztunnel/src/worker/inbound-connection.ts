@@ -183,8 +183,11 @@ export class InboundConnection implements StreamOwner, LiveConnection {
       this.#refuse(403, 'identity.mismatch', `the canary of ${identity ?? 'an unknown pod'} is for itself alone`);
       return;
     }
-    const notAfter = deps.certificates.notAfter(identity);
-    const line = canaryAnswer(this.#peer, { identity, notAfter, name: `${info.namespace}/${info.name}` });
+    const line = canaryAnswer(this.#peer, {
+      identity,
+      validity: deps.certificates.validity(identity),
+      name: `${info.namespace}/${info.name}`,
+    });
     let end: Fd;
     try {
       end = filledSocket(line);

@@ -30,6 +30,7 @@ import {
   type TunnelStream,
 } from '@ambit/proxy';
 import { asMeshAddress } from './addresses.ts';
+import { canaryFailure } from './canary-answer.ts';
 import { closed, type ConnectionFacts, OPENED, refused, wallNow } from './connection-facts.ts';
 import type { LiveConnection, PodProxy } from './pod-proxy.ts';
 import { newTraceparent, traceIdOf } from './trace-ids.ts';
@@ -61,11 +62,14 @@ const CLOSED: Carrier = { kind: 'closed' };
 
 /** A client that speaks a protocol of its own around the connection (SOCKS5), and is told in it how the connection went. */
 export interface ClientVoice {
-  /** Before the first byte from the other side. */
-  readonly connected: Uint8Array;
+  /** Before the first byte from the other side; undefined: nothing. */
+  readonly connected: Uint8Array | undefined;
   /** Instead of a reset, where no byte was exchanged. */
   readonly refused: (reason: ReasonCode) => Uint8Array;
 }
+
+/** Whoever proves a pod is told why it cannot be proven. */
+const CANARY_VOICE: ClientVoice = { connected: undefined, refused: canaryFailure };
 
 export class OutboundConnection implements LiveConnection, PoolWaiter, StreamOwner, SpliceOwner {
   readonly #pod: PodProxy;
@@ -95,7 +99,7 @@ export class OutboundConnection implements LiveConnection, PoolWaiter, StreamOwn
     const { forward, ports } = pod.deps.settings;
     const reached = asMeshAddress(originalDestination(client) ?? localAddress(client));
     const destination = forward !== undefined && reached.port === ports.outbound ? forward : reached;
-    OutboundConnection.begin(pod, client, destination, undefined);
+    OutboundConnection.begin(pod, client, destination, isCanary(destination) ? CANARY_VOICE : undefined);
   }
 
   /** Takes over a connection whose destination is known. */
@@ -266,7 +270,8 @@ export class OutboundConnection implements LiveConnection, PoolWaiter, StreamOwn
 
   onResponse(stream: TunnelStream, status: number): void {
     if (status !== 200) return; // `onClosed` follows with the reason
-    if (this.#voice !== undefined) stream.prepend(this.#voice.connected);
+    const greeting = this.#voice?.connected;
+    if (greeting !== undefined) stream.prepend(greeting);
     this.#tellOpen();
   }
 
@@ -316,7 +321,8 @@ export class OutboundConnection implements LiveConnection, PoolWaiter, StreamOwn
     if (this.#carrier.kind !== 'splice') return;
     const { splice } = this.#carrier;
     if (errno === 0) {
-      if (this.#voice !== undefined) splice.greetClient(this.#voice.connected);
+      const greeting = this.#voice?.connected;
+      if (greeting !== undefined) splice.greetClient(greeting);
       this.#tellOpen();
       return;
     }

@@ -115,7 +115,7 @@ export class ZdsClient {
     let wasReady = false;
     let reason: EndReason | undefined;
     try {
-      socket.send(encodeHello());
+      socket.send(encodeHello({ canary: true }));
       while (reason === undefined) {
         const packet = await socket.receive();
         if (packet === undefined) reason = 'end_of_stream';
