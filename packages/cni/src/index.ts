@@ -17,6 +17,7 @@ export {
   namespaceEnables,
 } from './pod/membership.ts';
 export { type PlanDefaults, type PlanWithWarnings, redirectPlanOf } from './pod/overrides.ts';
+export { HostProbes, type HostProbesOptions } from './host/host-probes.ts';
 export { IptablesBackend } from './redirect/iptables-backend.ts';
 export { chooseIptables, type IptablesBinary, type IptablesWish } from './redirect/iptables-binary.ts';
 export { NftablesBackend } from './redirect/nft-backend.ts';
