@@ -30,3 +30,15 @@ export { decodeFrame, encodeAnswer, encodeFrame, MAX_ANSWER_BYTES, MAX_FRAME_BYT
 export { CMD_ADD_PATH, type CmdAdd, decodeCmdAdd, encodeCmdAdd, MAX_CMD_ADD_BYTES } from './plugin/cmd-add.ts';
 export { decodeLogBatch, encodeLogBatch, LOG_PATH, MAX_LOG_BYTES, type PluginLogRecord } from './plugin/log-batch.ts';
 export { pluginExecutable, type PluginExecutableOptions } from './plugin/elf/plugin-executable.ts';
+export { install, type InstallResult, uninstall } from './install/install.ts';
+export {
+  DEFAULT_ALONE_NAME,
+  DEFAULT_OWNED_NAME,
+  type FallbackSource,
+  type InstallMode,
+  type InstallOptions,
+  pluginSocketPath,
+} from './install/install-options.ts';
+export { Installer, type InstallerDeps, type InstallerOptions, type InstallState } from './install/installer.ts';
+export { type KubeconfigOptions } from './install/kubeconfig.ts';
+export { type PluginEntryOptions } from './install/plugin-entry.ts';
