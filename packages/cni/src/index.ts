@@ -22,6 +22,7 @@ export { IptablesBackend } from './redirect/iptables-backend.ts';
 export { chooseIptables, type IptablesBinary, type IptablesWish } from './redirect/iptables-binary.ts';
 export { NftablesBackend } from './redirect/nft-backend.ts';
 export { DEFAULT_PROBE_SNAT } from './redirect/redirect-rules.ts';
+export { type BackendChoice, type BackendWish, selectBackend } from './redirect/select-backend.ts';
 export { renderRules } from './redirect/render-rules.ts';
 export { HeldNetns } from './netns/held-netns.ts';
 export { ZdsServer, type ZdsServerOptions, type ZdsEvents } from './zds/zds-server.ts';
