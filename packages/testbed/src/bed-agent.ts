@@ -13,10 +13,14 @@ export class BedAgent {
   readonly #server: ZdsServer;
   readonly #held = new Map<string, HeldNetns>();
 
-  /** Listens at `path`. Must be called on the thread that polls the reactor. @throws CniError cni.config */
-  constructor(reactor: Reactor, path: string) {
+  /**
+   * Listens at `path`, unless the place is somebody else's: then nothing is to be announced here. Must be called on the
+   * thread that polls the reactor. @throws CniError cni.config
+   */
+  constructor(reactor: Reactor, path: string, isListening = true) {
     this.path = path;
-    this.#server = new ZdsServer(reactor, path).listen();
+    this.#server = new ZdsServer(reactor, path);
+    if (isListening) this.#server.listen();
   }
 
   /** Proxies that are connected and have said hello. */

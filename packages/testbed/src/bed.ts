@@ -28,6 +28,11 @@ export interface TestbedOptions {
   readonly devCa?: { readonly certPath: string; readonly keyPath: string };
   /** Where files and sockets go; default: a new directory in the sandbox's memory. Must exist when given, and stays. */
   readonly workDir?: string;
+  /**
+   * Who enrols pods: the bed itself (default), or a node agent that the caller runs, listening where each node's
+   * `agent.path` says. The bed then neither programs rules nor waits for enrolment.
+   */
+  readonly enrolment?: 'bed' | 'outside';
   /** How long to wait for another bed of the same sandbox to end. Default 120 000. */
   readonly busyTimeoutMs?: number;
 }
@@ -61,6 +66,7 @@ export class Testbed {
   readonly #topology: Topology;
   readonly #nodes: ReadonlyMap<string, BedNode>;
   readonly #devCa: TestbedOptions['devCa'];
+  readonly #isEnrolling: boolean;
   readonly #state: BedState;
   readonly #ztunnels = new Set<ZtunnelProcess>();
   readonly #controls: ControlProcess[] = [];
@@ -78,6 +84,7 @@ export class Testbed {
     this.#topology = parts.topology;
     this.#nodes = parts.nodes;
     this.#devCa = options.devCa;
+    this.#isEnrolling = options.enrolment !== 'outside';
     this.#state = new BedState(this.trustDomain, CLUSTER_ID);
     this.#closers = closers;
   }
@@ -133,7 +140,7 @@ export class Testbed {
     this.#state.addPod(pod);
     try {
       await this.#publish();
-      if (pod.enrolled) await this.#enrol(pod, node);
+      if (pod.enrolled && this.#isEnrolling) await this.#enrol(pod, node);
     } catch (error) {
       await this.removePod(pod);
       throw error;
@@ -205,6 +212,7 @@ export class Testbed {
     const ztunnel = await ZtunnelProcess.start(node, node.processes, { ...options, env });
     this.#ztunnels.add(ztunnel);
     void ztunnel.ended.then(() => this.#ztunnels.delete(ztunnel));
+    if (!this.#isEnrolling) return ztunnel;
     try {
       await node.agent.synced();
       const pods = this.pods.filter(pod => pod.enrolled && pod.node.name === nodeName);
@@ -317,7 +325,7 @@ async function makeParts(options: TestbedOptions, closers: AsyncDisposableStack)
   for (const net of topology.nodes.values()) {
     const directory = join(workDir, net.name);
     await mkdir(directory, { recursive: true });
-    const agent = new BedAgent(reactor, join(directory, 'ztunnel.sock'));
+    const agent = new BedAgent(reactor, join(directory, 'ztunnel.sock'), options.enrolment !== 'outside');
     closers.defer(() => agent.close());
     const processes = new NamespaceProcesses(net);
     closers.defer(async () => processes.close());

@@ -32,8 +32,8 @@ export interface Mesh extends AsyncDisposable {
   readonly root: Authority;
 }
 
-/** A bed on nodes n1 and n2, without pods or ztunnels. */
-export async function makeMesh(): Promise<Mesh> {
+/** A bed on nodes n1 and n2, without pods or ztunnels. `outside`: the test runs the node agents. */
+export async function makeMesh(enrolment: 'bed' | 'outside' = 'bed'): Promise<Mesh> {
   const root = await makeRoot();
   const directory = await mkdtemp(join(SANDBOX_DIR, 'ca-'));
   const certPath = join(directory, 'cert.pem');
@@ -42,7 +42,7 @@ export async function makeMesh(): Promise<Mesh> {
   await writeFile(certPath, root.certPem);
   const lines = (pkcs8.match(/.{1,64}/g) ?? []).join('\n');
   await writeFile(keyPath, `-----BEGIN PRIVATE KEY-----\n${lines}\n-----END PRIVATE KEY-----\n`, { mode: 0o600 });
-  const bed = await Testbed.create({ nodes: ['n1', 'n2'], devCa: { certPath, keyPath } });
+  const bed = await Testbed.create({ nodes: ['n1', 'n2'], devCa: { certPath, keyPath }, enrolment });
   return { bed, root, [Symbol.asyncDispose]: async () => bed.close() };
 }
 

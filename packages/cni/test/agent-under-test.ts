@@ -1,0 +1,165 @@
+// A node agent on a node of a bed, as its own process, with what tests do to it: tell it of pods, ask it, speak to it like a
+// CNI plugin, kill it.
+import type { ChildProcess } from 'node:child_process';
+import { request } from 'node:http';
+import { connect } from 'node:net';
+import { join } from 'node:path';
+import { type BedNode, NamespaceProcesses, type Pod, WatchedProcess } from '@ambit/testbed';
+import type { AgentPod } from '../src/pod/agent-pod.ts';
+import { encodeFrame } from '../src/plugin/frame.ts';
+import type { Word } from './agent-process.ts';
+
+const PROGRAM = join(import.meta.dirname, 'agent-process.ts');
+
+export interface PodAnswer {
+  readonly uid: string;
+  readonly name: string;
+  readonly member: boolean;
+  readonly status: string;
+  readonly state: string;
+  readonly problem: { readonly code: string } | null;
+}
+
+export interface CniOutcome {
+  readonly status: number;
+  readonly stdout: string;
+}
+
+export class AgentUnderTest extends WatchedProcess {
+  readonly runDirectory: string;
+
+  private constructor(node: BedNode, child: ChildProcess, runDirectory: string) {
+    super(`agent on ${node.name}`, child);
+    this.runDirectory = runDirectory;
+  }
+
+  /** Starts it with what it is told first, and waits until it serves. */
+  static async start(
+    node: BedNode,
+    first: readonly Word[],
+    flags: Readonly<Record<string, string>> = {},
+  ): Promise<AgentUnderTest> {
+    const runDirectory = join(node.directory, 'cni');
+    const all = {
+      nodeName: node.name,
+      zdsSocket: node.agent.path,
+      runDirectory,
+      dnsCapture: 'false',
+      hostRoot: '/',
+      healthPort: '0',
+      monitoringPort: '0',
+      logLevel: 'debug',
+      ...flags,
+    };
+    const processes = new NamespaceProcesses(node);
+    const child = processes.exec(process.execPath, [PROGRAM, JSON.stringify(all)], {
+      env: { PATH: process.env['PATH'] },
+      stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
+    });
+    const agent = new AgentUnderTest(node, child, runDirectory);
+    agent.tell(...first, { kind: 'start' });
+    await Promise.race([agent.waitForLine(/\tServing\t/, 30_000), agent.failed()]);
+    return agent;
+  }
+
+  tell(...words: readonly Word[]): void {
+    for (const word of words) this.process.send(word);
+  }
+
+  async kill(): Promise<void> {
+    this.process.kill('SIGKILL');
+    await this.ended;
+  }
+
+  async ask(path: string): Promise<Readonly<Record<string, unknown>>> {
+    return (await askHttp(join(this.runDirectory, 'agent.sock'), 'GET', path)).json;
+  }
+
+  async pods(): Promise<readonly PodAnswer[]> {
+    return (await this.ask('/v1/pods'))['pods'] as readonly PodAnswer[];
+  }
+
+  /** Waits until a pod stands as wanted: the agent's own word, asked again and again, since it has no event for it. */
+  async until(uid: string, status: string, timeoutMs = 15_000): Promise<void> {
+    const deadline = AbortSignal.timeout(timeoutMs);
+    for (let last: PodAnswer | undefined; ; ) {
+      last = (await this.pods()).find(pod => pod.uid === uid);
+      if (last?.status === status) return;
+      if (deadline.aborted)
+        throw new Error(`${uid} is not ${status}: ${JSON.stringify(last)}\n${this.log().slice(-3000)}`);
+    }
+  }
+
+  /** As the plugin's executable asks. */
+  async cni(command: string, pod: Pod, more: object = {}): Promise<CniOutcome> {
+    const env = {
+      CNI_COMMAND: command,
+      CNI_CONTAINERID: `c-${pod.uid}`,
+      CNI_NETNS: pod.netnsPath,
+      CNI_IFNAME: 'eth0',
+      CNI_PATH: '/opt/cni/bin',
+      CNI_ARGS: `IgnoreUnknown=1;K8S_POD_NAMESPACE=${pod.namespace};K8S_POD_NAME=${pod.name};K8S_POD_UID=${pod.uid}`,
+    };
+    const prevResult = {
+      cniVersion: '1.0.0',
+      interfaces: [{ name: 'eth0', sandbox: pod.netnsPath }],
+      ips: [
+        { address: `${pod.ip4}/32`, interface: 0 },
+        { address: `${pod.ip6}/128`, interface: 0 },
+      ],
+    };
+    const config = { cniVersion: '1.0.0', name: 'net', type: 'ambit-cni', prevResult, ...more };
+    return sendFrame(join(this.runDirectory, 'cni.sock'), encodeFrame({ env, stdin: JSON.stringify(config) }));
+  }
+}
+
+/** A pod of the bed as a source tells of it. */
+export function asAgentPod(pod: Pod, more: Partial<AgentPod> = {}): AgentPod {
+  return {
+    uid: pod.uid,
+    name: pod.name,
+    namespace: pod.namespace,
+    serviceAccount: pod.serviceAccount,
+    labels: {},
+    annotations: {},
+    hostNetwork: false,
+    ips: [pod.ip4, pod.ip6],
+    phase: 'Running',
+    netnsPath: pod.netnsPath,
+    ...more,
+  };
+}
+
+export async function askHttp(
+  socketPath: string,
+  method: string,
+  path: string,
+  body = '',
+): Promise<{ status: number; text: string; json: Readonly<Record<string, unknown>> }> {
+  const { promise, resolve, reject } = Promise.withResolvers<{ status: number; text: string }>();
+  const sent = request({ socketPath, method, path, agent: false }, response => {
+    let text = '';
+    response.setEncoding('utf8').on('data', (chunk: string) => (text += chunk));
+    response.on('end', () => resolve({ status: response.statusCode ?? 0, text }));
+  });
+  sent.on('error', reject);
+  sent.end(body);
+  const answer = await promise;
+  const isJson = answer.text.startsWith('{');
+  return { ...answer, json: isJson ? (JSON.parse(answer.text) as Readonly<Record<string, unknown>>) : {} };
+}
+
+export async function sendFrame(path: string, frame: Uint8Array): Promise<CniOutcome> {
+  const { promise, resolve, reject } = Promise.withResolvers<CniOutcome>();
+  const socket = connect({ path, allowHalfOpen: true });
+  const chunks: Buffer[] = [];
+  socket.on('data', (chunk: Buffer) => chunks.push(chunk));
+  socket.on('error', reject);
+  socket.on('close', () => {
+    const answer = Buffer.concat(chunks);
+    resolve({ status: answer[0] ?? -1, stdout: answer.toString('utf8', 1, Math.max(1, answer.length - 1)) });
+  });
+  socket.on('end', () => socket.end());
+  socket.end(frame);
+  return promise;
+}
