@@ -1,1 +1,21 @@
-export {};
+export { type LocalDirectories, localDirectories, localPaths, type LocalPaths } from './directories.ts';
+export { LocalError, type LocalErrorCode } from './errors.ts';
+export { etcOf, type WorkloadView } from './local-workloads.ts';
+export { removeHostNetwork } from './net/host-network.ts';
+export { signalProcess } from './process-identity.ts';
+export { olderLog, RotatingLog } from './rotating-log.ts';
+export { enterWorkload } from './run/enter.ts';
+export { launch, type AskAgent, type Launched } from './run/launch.ts';
+export { runUser, type RunUser } from './run/run-user.ts';
+export { askJson } from './up/ask.ts';
+export { Supervisor, type SupervisorOptions } from './up/supervisor.ts';
+export { isUp, PART_NAMES, type PartName, type PartState, readUpStatus, type UpStatus } from './up/up-status.ts';
+export {
+  parsePublish,
+  parseService,
+  type PublishedPort,
+  type ServicePort,
+  type Workload,
+  workloadKey,
+  type WorkloadRequest,
+} from './workload.ts';

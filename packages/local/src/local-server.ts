@@ -1,0 +1,107 @@
+// The socket at which `ambit run`, `ps` and `down` ask the agent. Whoever may open it may start workloads of any identity,
+// so it belongs to the one user who brought the mesh up (and to root), and the file's permissions are the authorisation.
+import { chmodSync, chownSync, rmSync } from 'node:fs';
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { once } from 'node:events';
+import { faultText, type Log } from '@ambit/log';
+import { LocalError } from './errors.ts';
+import type { LocalWorkloads } from './local-workloads.ts';
+import { readWorkloadRequest } from './workload.ts';
+
+export interface LocalServerOptions {
+  readonly path: string;
+  /** Owner of the socket. */
+  readonly uid: number;
+  readonly log: Log;
+}
+
+const MAX_BODY_BYTES = 1024 * 1024;
+const STATUS: Readonly<Partial<Record<LocalError['code'], number>>> = {
+  'local.argument': 400,
+  'local.name_taken': 409,
+  'local.unknown_workload': 404,
+};
+
+export class LocalServer {
+  readonly #server: Server;
+  readonly #path: string;
+
+  private constructor(server: Server, path: string) {
+    this.#server = server;
+    this.#path = path;
+  }
+
+  /** @throws the file system's error */
+  static async open(workloads: LocalWorkloads, { path, uid, log }: LocalServerOptions): Promise<LocalServer> {
+    const server = createServer({ requestTimeout: 60_000 }, (request, response) => {
+      void answer(workloads, log, request, response);
+    });
+    server.maxConnections = 256;
+    // Of an agent that was killed; a living one has claimed its own socket before we get here.
+    rmSync(path, { force: true });
+    server.listen(path);
+    await once(server, 'listening');
+    chmodSync(path, 0o600);
+    if (uid !== process.getuid?.()) chownSync(path, uid, -1);
+    return new LocalServer(server, path);
+  }
+
+  close(): void {
+    this.#server.close();
+    this.#server.closeAllConnections();
+    rmSync(this.#path, { force: true });
+  }
+}
+
+async function answer(workloads: LocalWorkloads, log: Log, request: IncomingMessage, response: ServerResponse) {
+  try {
+    send(response, 200, await act(workloads, request));
+  } catch (error) {
+    if (error instanceof LocalError) {
+      const { code, message, where, next } = error;
+      send(response, STATUS[code] ?? 422, { code, message, where, next });
+    } else {
+      log.error('Cannot answer', { error: faultText(error) });
+      send(response, 500, { code: 'local.part_failed', message: 'the agent could not answer; its log says why' });
+    }
+  }
+}
+
+async function act(workloads: LocalWorkloads, request: IncomingMessage): Promise<object> {
+  const { method = 'GET', url = '/' } = request;
+  const [, version, what, namespace, name] = url.split('/');
+  if (version === 'v1' && what === 'workloads') {
+    if (method === 'GET' && namespace === undefined) return { workloads: workloads.list() };
+    if (method === 'POST' && namespace === undefined)
+      return workloads.create(readWorkloadRequest(await bodyOf(request)));
+    if (method === 'DELETE' && namespace !== undefined && name !== undefined) {
+      await workloads.stop(namespace, name);
+      return {};
+    }
+    if (method === 'DELETE' && namespace === undefined) {
+      await workloads.stopAll();
+      return {};
+    }
+  }
+  throw new LocalError('local.argument', `no such question: ${method} ${url.slice(0, 100)}`);
+}
+
+async function bodyOf(request: IncomingMessage): Promise<unknown> {
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  for await (const chunk of request as AsyncIterable<Buffer>) {
+    bytes += chunk.length;
+    if (bytes > MAX_BODY_BYTES) throw new LocalError('local.argument', 'the question is too large');
+    chunks.push(chunk);
+  }
+  try {
+    return JSON.parse(Buffer.concat(chunks).toString('utf8'));
+  } catch {
+    throw new LocalError('local.argument', 'the question is no JSON');
+  }
+}
+
+function send(response: ServerResponse, status: number, json: object): void {
+  response.writeHead(status, { 'content-type': 'application/json' });
+  response.end(`${JSON.stringify(json)}\n`);
+}

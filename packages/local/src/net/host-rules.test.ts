@@ -1,0 +1,45 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { subnetsOf } from './address-plan.ts';
+import { foreignAccepts, type ListedObject, localTable, ourAccepts } from './host-rules.ts';
+
+const SUBNETS = subnetsOf(62);
+const CHAIN = { family: 'ip', table: 'filter', name: 'FORWARD', type: 'filter', hook: 'forward', policy: 'drop' };
+
+/** What nft would list after the commands. */
+function applied(listed: readonly ListedObject[], commands: readonly object[]): ListedObject[] {
+  const rules = commands.map((command, i) => {
+    const { insert } = command as { insert: { rule: { family: string; table: string; chain: string; expr: unknown } } };
+    return { rule: { ...insert.rule, handle: 100 + i } };
+  });
+  return [...listed, ...rules];
+}
+
+test('a foreign chain that drops what is forwarded gets one accepting rule each way, once', () => {
+  const before: ListedObject[] = [{ chain: CHAIN }];
+  const commands = foreignAccepts(before, SUBNETS);
+  assert.equal(commands.length, 2);
+  const after = applied(before, commands);
+  assert.deepEqual(foreignAccepts(after, SUBNETS), []);
+  assert.deepEqual(
+    ourAccepts(after, SUBNETS).map(rule => (rule as { handle: number }).handle),
+    [100, 101],
+  );
+});
+
+test('chains that accept, other hooks and our own table are left alone', () => {
+  const listed: ListedObject[] = [
+    { chain: { ...CHAIN, policy: 'accept' } },
+    { chain: { ...CHAIN, hook: 'input' } },
+    { chain: { ...CHAIN, family: 'bridge' } },
+    { chain: { ...CHAIN, table: 'ambit-local' } },
+    { rule: { family: 'ip', table: 'filter', chain: 'FORWARD', handle: 3, expr: [{ accept: null }] } },
+  ];
+  assert.deepEqual(foreignAccepts(listed, SUBNETS), []);
+  assert.deepEqual(ourAccepts(listed, SUBNETS), []);
+});
+
+test('only a machine on which we switched forwarding on forwards nothing else', () => {
+  assert.doesNotMatch(JSON.stringify(localTable(SUBNETS, false)), /drop/);
+  assert.match(JSON.stringify(localTable(SUBNETS, true)), /drop/);
+});

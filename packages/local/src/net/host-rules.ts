@@ -1,0 +1,120 @@
+// The host's nftables rules for workloads of this machine, as values in nft's JSON (libnftables-json(5)). Pure.
+import type { Subnets } from './address-plan.ts';
+
+export const LOCAL_TABLE_NAME = 'ambit-local';
+
+/** What is looked at of a rule set's listing. */
+export interface ListedObject {
+  readonly table?: { readonly family: string; readonly name: string };
+  readonly chain?: ListedChain;
+  readonly rule?: ListedRule;
+}
+
+interface ListedChain {
+  readonly family: string;
+  readonly table: string;
+  readonly name: string;
+  readonly type?: string;
+  readonly hook?: string;
+  readonly policy?: string;
+}
+
+interface ListedRule {
+  readonly family: string;
+  readonly table: string;
+  readonly chain: string;
+  readonly handle: number;
+  readonly expr: unknown;
+}
+
+type Expression = object;
+
+/**
+ * The table, whole: emptied and filled in one transaction. Traffic of workloads that leaves their network gets the host's
+ * address. When it was we who switched forwarding on, nothing else is forwarded, as before.
+ */
+export function localTable(subnets: Subnets, isForwardingOurs: boolean): object {
+  const table = { family: 'inet', name: LOCAL_TABLE_NAME };
+  const chain = (name: string, type: string, hook: string, prio: number) => ({
+    add: { chain: { family: 'inet', table: LOCAL_TABLE_NAME, name, type, hook, prio, policy: 'accept' } },
+  });
+  const rule = (name: string, expr: readonly Expression[]) => ({
+    add: { rule: { family: 'inet', table: LOCAL_TABLE_NAME, chain: name, expr } },
+  });
+  const leaving = (protocol: 'ip' | 'ip6') =>
+    rule('postrouting', [
+      inSubnet(protocol, 'saddr', subnets),
+      inSubnet(protocol, 'daddr', subnets, '!='),
+      { masquerade: null },
+    ]);
+  const foreign = (protocol: 'ip' | 'ip6') =>
+    rule('forward', [
+      inSubnet(protocol, 'saddr', subnets, '!='),
+      inSubnet(protocol, 'daddr', subnets, '!='),
+      { drop: null },
+    ]);
+  return {
+    nftables: [
+      { add: { table } },
+      { delete: { table } },
+      { add: { table } },
+      chain('postrouting', 'nat', 'postrouting', 100),
+      leaving('ip'),
+      leaving('ip6'),
+      ...(isForwardingOurs ? [chain('forward', 'filter', 'forward', 0), foreign('ip'), foreign('ip6')] : []),
+    ],
+  };
+}
+
+/**
+ * Commands that let workloads through foreign chains that drop what they do not know (Docker's and firewalls'): a verdict
+ * to accept counts in its own chain only, so the rule must be in there. None for chains that have it.
+ */
+export function foreignAccepts(listed: readonly ListedObject[], subnets: Subnets): object[] {
+  const present = new Set(
+    ourAcceptRules(listed, subnets).map(rule => `${chainKey(rule)} ${JSON.stringify(rule.expr)}`),
+  );
+  return listed.flatMap(({ chain }) => {
+    if (chain === undefined || chain.table === LOCAL_TABLE_NAME) return [];
+    if (chain.type !== 'filter' || chain.hook !== 'forward' || chain.policy !== 'drop') return [];
+    const { family, table, name } = chain;
+    return acceptExpressions(family, subnets)
+      .filter(expr => !present.has(`${family} ${table} ${name} ${JSON.stringify(expr)}`))
+      .map(expr => ({ insert: { rule: { family, table, chain: name, expr } } }));
+  });
+}
+
+/** The rules that `foreignAccepts` made, to be deleted by handle. */
+export function ourAccepts(listed: readonly ListedObject[], subnets: Subnets): object[] {
+  return ourAcceptRules(listed, subnets).map(({ family, table, chain, handle }) => ({ family, table, chain, handle }));
+}
+
+function ourAcceptRules(listed: readonly ListedObject[], subnets: Subnets): ListedRule[] {
+  return listed.flatMap(({ rule }) => {
+    if (rule === undefined || rule.table === LOCAL_TABLE_NAME) return [];
+    const text = JSON.stringify(rule.expr);
+    return acceptExpressions(rule.family, subnets).some(expr => JSON.stringify(expr) === text) ? [rule] : [];
+  });
+}
+
+function acceptExpressions(family: string, subnets: Subnets): Expression[][] {
+  const protocols =
+    family === 'inet' ? (['ip', 'ip6'] as const) : family === 'ip' || family === 'ip6' ? ([family] as const) : [];
+  return protocols.flatMap(protocol =>
+    (['saddr', 'daddr'] as const).map(field => [inSubnet(protocol, field, subnets), { accept: null }]),
+  );
+}
+
+function inSubnet(
+  protocol: 'ip' | 'ip6',
+  field: 'saddr' | 'daddr',
+  subnets: Subnets,
+  op: '==' | '!=' = '==',
+): Expression {
+  const [addr = '', len = ''] = (protocol === 'ip' ? subnets.ip4 : subnets.ip6).split('/');
+  return { match: { op, left: { payload: { protocol, field } }, right: { prefix: { addr, len: Number(len) } } } };
+}
+
+function chainKey({ family, table, chain }: ListedRule): string {
+  return `${family} ${table} ${chain}`;
+}

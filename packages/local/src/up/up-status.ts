@@ -1,0 +1,44 @@
+// How the parts of the mesh of this machine stand, as the supervisor writes it to a file for `ambit up`, `ps` and `down`.
+import { mkdirSync, readFileSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { writeAtomically } from '../atomic-file.ts';
+import { isAlive, type ProcessIdentity } from '../process-identity.ts';
+
+export const PART_NAMES = ['control', 'agent', 'ztunnel'] as const;
+export type PartName = (typeof PART_NAMES)[number];
+
+export type PartState =
+  | { readonly kind: 'waiting' }
+  | { readonly kind: 'starting'; readonly pid: number | undefined; readonly why: string }
+  | { readonly kind: 'ready'; readonly pid: number; readonly since: string }
+  /** Ended; it is started again after a pause. */
+  | { readonly kind: 'failed'; readonly why: string }
+  | { readonly kind: 'stopped' };
+
+export interface UpStatus {
+  readonly supervisor: ProcessIdentity;
+  readonly startedAt: string;
+  readonly parts: Readonly<Record<PartName, PartState>>;
+  readonly restarts: Readonly<Record<PartName, number>>;
+}
+
+export function writeUpStatus(path: string, status: UpStatus): void {
+  mkdirSync(dirname(path), { recursive: true, mode: 0o755 });
+  // Readable by all: it says nothing that ps would not.
+  writeAtomically(path, `${JSON.stringify(status)}\n`, 0o644);
+}
+
+/** The status of a supervisor that lives; undefined when there is none. */
+export function readUpStatus(path: string): UpStatus | undefined {
+  try {
+    // Written by our own supervisor only, in a directory that is not others'.
+    const status = JSON.parse(readFileSync(path, 'utf8')) as UpStatus;
+    return isAlive(status.supervisor) ? status : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+export function isUp(status: UpStatus): boolean {
+  return PART_NAMES.every(name => status.parts[name].kind === 'ready');
+}
