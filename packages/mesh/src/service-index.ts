@@ -4,7 +4,7 @@
 import type { Ip } from './address.ts';
 import { CidrIndex } from './cidr-index.ts';
 import { MultiMap, NetworkMultiMap } from './multi-map.ts';
-import { type Service, serviceKey } from './service.ts';
+import { type NetworkAddress, type Service, serviceKey } from './service.ts';
 import type { Workload } from './workload.ts';
 
 const NO_CONTRIBUTIONS: ReadonlyMap<string, Workload> = new Map();
@@ -16,12 +16,23 @@ export class ServiceIndex {
   readonly #byCidr = new CidrIndex<Service>();
   readonly #contributions = new Map<string, Map<string, Workload>>();
 
+  /** What stays the same of a service that is there is exchanged in place: see `MultiMap.replace`. */
   upsert(service: Service): void {
     const key = serviceKey(service);
-    this.remove(key);
+    const previous = this.#byKey.get(key);
     this.#byKey.set(key, service);
-    this.#byHostname.add(service.hostname, service);
-    for (const vip of uniqueVips(service)) this.#byVip.add(vip.network, vip.ip, service);
+    if (previous === undefined) this.#byHostname.add(service.hostname, service);
+    else this.#byHostname.replace(service.hostname, previous, service);
+    const before = previous === undefined ? [] : uniqueVips(previous);
+    const after = uniqueVips(service);
+    for (const vip of after) {
+      if (previous !== undefined && hasVip(before, vip)) this.#byVip.replace(vip.network, vip.ip, previous, service);
+      else this.#byVip.add(vip.network, vip.ip, service);
+    }
+    if (previous !== undefined) {
+      for (const vip of before) if (!hasVip(after, vip)) this.#byVip.delete(vip.network, vip.ip, previous);
+      for (const block of previous.cidrVips) this.#byCidr.delete(block.network, block.cidr, previous);
+    }
     for (const block of service.cidrVips) this.#byCidr.add(block.network, block.cidr, service);
   }
 
@@ -97,11 +108,17 @@ export class ServiceIndex {
 }
 
 /** A service that lists an address twice must not be indexed twice, or removing it would have to be told so. */
-function uniqueVips(service: Service): readonly { network: string; ip: Ip }[] {
+function uniqueVips(service: Service): readonly NetworkAddress[] {
   if (service.vips.length < 2) return service.vips;
-  return service.vips.filter(
-    (vip, index) => service.vips.findIndex(other => other.ip === vip.ip && other.network === vip.network) === index,
-  );
+  return service.vips.filter((vip, index) => service.vips.findIndex(other => isSameVip(other, vip)) === index);
+}
+
+function hasVip(vips: readonly NetworkAddress[], vip: NetworkAddress): boolean {
+  return vips.some(other => isSameVip(other, vip));
+}
+
+function isSameVip(a: NetworkAddress, b: NetworkAddress): boolean {
+  return a.ip === b.ip && a.network === b.network;
 }
 
 function bestOf(candidates: readonly Service[], clientNamespace: string | undefined): Service | undefined {
