@@ -120,6 +120,27 @@ describe('probes on a node', { skip: netNsSkip() }, () => {
     assert.deepEqual(await told(), []);
   });
 
+  test('on an AWS node a pod with its own interface gets its rules with its address, and loses them with it', async () => {
+    mkdirSync(join(options.procRoot, 'sys/net/ipv4'), { recursive: true });
+    writeFileSync(join(options.procRoot, 'sys/net/ipv4/tcp_early_demux'), '0\n');
+    const lines = [
+      'link add vlan1 type veth peer name x1',
+      'link set vlan1 up',
+      'rule add iif vlan1 lookup 101 priority 10',
+    ];
+    runIn(node, 'ip', ['-batch', '-'], `${lines.join('\n')}\nroute add 10.0.0.8/32 dev vlan1 table 101\n`);
+    const onAws = HostProbes.start(options);
+    await onAws.prune(new Map([['uid-a', ['10.0.0.1', 'fd00::1']]]), true);
+    await onAws.set('uid-f', ['10.0.0.8']);
+    assert.match(runIn(node, 'ip', ['rule']), /512:\s+from all to 10\.0\.0\.8 lookup 101/);
+    await onAws.clear('uid-f', ['10.0.0.8']);
+    assert.doesNotMatch(runIn(node, 'ip', ['rule']), /512:/);
+    await onAws.prune(new Map([['uid-f', ['10.0.0.8']]]), false);
+    assert.match(runIn(node, 'ip', ['rule']), /512:/);
+    await onAws.clear('uid-f', ['10.0.0.8']);
+    assert.deepEqual(await told(), []);
+  });
+
   test('tampering is found and repaired', { skip: toolSkip('nft') }, async () => {
     const cases: [command: string, expected: RegExp][] = [
       ['delete table inet istio-ambient-nat', /^table istio-ambient-nat is gone$/],
@@ -130,7 +151,7 @@ describe('probes on a node', { skip: netNsSkip() }, () => {
       ['insert rule inet istio-ambient-nat postrouting accept', /^an extra rule before rule 1 of 2 in postrouting/],
       ['flush set inet istio-ambient-nat istio-inpod-probes-v4', /^address 10\.0\.0\.1 is missing/],
       ['add element inet istio-ambient-nat istio-inpod-probes-v4 { 10.0.0.9 }', /^address 10\.0\.0\.9 of no member/],
-      ['add table inet istio-ambient-nat { flags dormant; }', /^flags of table istio-ambient-nat/],
+      ['add table inet istio-ambient-nat { flags dormant; }', /^table istio-ambient-nat is put to sleep/],
     ];
     for (const [command, expected] of cases) {
       runIn(node, 'nft', [command]);

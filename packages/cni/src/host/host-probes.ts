@@ -2,14 +2,15 @@
 // pods do not capture. Holds what ought to be in the kernel's sets, so that it can be proven and put back. A machine
 // without a kubelet has none of this: then the agent is given no HostProbes at all.
 import { isIP } from 'node:net';
-import { createNetNs, type NetNs, runNft } from '@ambit/native';
+import { type NetNs, runNft } from '@ambit/native';
 import { CniError } from '../errors.ts';
 import type { ProbeSet } from '../agent/probe-set.ts';
 import type { NftProgram } from '../redirect/nft-json.ts';
-import { NFT_FAMILY } from '../redirect/nft-json.ts';
-import { type ListedTable, listedTableNames, readTable, tablesDrift } from '../redirect/nft-listing.ts';
+import type { ListedTables } from '../redirect/nft-listing.ts';
+import { currentDrift, referenceTables } from '../redirect/nft-tables.ts';
 import type { Drift } from '../redirect/redirect-plan.ts';
 import { orThrow, textOf } from '../redirect/visit.ts';
+import { addBranchRules, type BranchRules, mayHaveBranchInterfaces, removeBranchRules } from './branch-eni.ts';
 import { findKubeletUid } from './kubelet-uid.ts';
 import {
   ipFamilyOf,
@@ -33,6 +34,8 @@ export interface HostProbesOptions {
   readonly procRoot: string;
   readonly snat: ProbePlan['snat'];
   readonly ipv6: boolean;
+  /** Serve AWS's pods with an interface of their own too (branch-eni.ts); costs nothing on other nodes. Default: true. */
+  readonly branchInterfaces?: boolean;
   /** An address that was to be cleared, and that the kernel says is another pod's. */
   readonly onForeign?: (ip: string, owner: string) => void;
 }
@@ -45,11 +48,16 @@ export class HostProbes implements ProbeSet {
   readonly #plan: ProbePlan;
   /** UID by address, as it ought to be. */
   readonly #wanted = new Map<string, string>();
-  #reference: ReadonlyMap<string, ListedTable> | undefined;
+  readonly #hasBranches: boolean;
+  /** By address; only of pods with an interface of their own. */
+  readonly #branches = new Map<string, BranchRules>();
+  #reference: ListedTables | undefined;
 
   private constructor(options: HostProbesOptions, kubeletUid: number) {
     this.#options = options;
     this.#plan = { snat: options.snat, ipv6: options.ipv6, kubeletUid };
+    const wantsBranches = options.branchInterfaces !== false;
+    this.#hasBranches = wantsBranches && options.node.run(() => mayHaveBranchInterfaces(options.procRoot));
   }
 
   /**
@@ -74,6 +82,7 @@ export class HostProbes implements ProbeSet {
     this.#eachFamily(entries, ofFamily => {
       for (const { ip } of ofFamily) this.#wanted.set(ip, uid);
       this.#run(`addresses of pod ${uid} cannot be added`, renderProbeAdd(ofFamily));
+      this.#addBranches(ofFamily);
     });
   }
 
@@ -107,18 +116,19 @@ export class HostProbes implements ProbeSet {
 
   /** What of the node's rules and sets is not as it ought to be; empty: all is. @throws CniError enrol.probes */
   async verify(): Promise<readonly Drift[]> {
-    const expected = (this.#reference ??= this.#makeReference());
-    return this.#inside('the rules for probes cannot be listed', () => {
-      const actual = listProbeTable();
-      const drift = tablesDrift(expected, actual);
-      // Without the table there are no sets to ask for.
-      return actual.size === 0 ? drift : [...drift, ...this.#entryDrift(this.#listed())];
-    });
+    this.#reference ??= orThrow('enrol.probes', 'the rules for probes cannot be tried in an empty namespace', () =>
+      referenceTables(renderProbeRules(this.#plan), [PROBE_TABLE]),
+    );
+    const expected = this.#reference;
+    const ofTable = this.#inside('the rules for probes cannot be listed', () => currentDrift(expected, [PROBE_TABLE]));
+    if (ofTable.length > 0) return ofTable;
+    return this.#entryDrift(this.#inside('addresses of probes cannot be listed', () => this.#listed()));
   }
 
   /** Removes the table with everything in it. Closing twice is fine. @throws CniError enrol.probes */
   close(): void {
     this.#wanted.clear();
+    this.#removeBranches([...this.#branches.keys()]);
     this.#run('the rules for probes cannot be removed', renderProbeRemoval());
   }
 
@@ -161,7 +171,24 @@ export class HostProbes implements ProbeSet {
       return owner === probeComment(uid);
     });
     if (own.length === 0) return;
+    this.#removeBranches(own.map(({ ip }) => ip));
     this.#run('addresses of probes cannot be removed', renderProbeDelete(own.map(({ ip }) => ip)));
+  }
+
+  #addBranches(entries: readonly ProbeEntry[]): void {
+    if (!this.#hasBranches) return;
+    for (const { ip } of entries) {
+      const rules = this.#inside(`rules for the interface of ${ip} cannot be added`, () => addBranchRules(ip));
+      if (rules !== undefined) this.#branches.set(ip, rules);
+    }
+  }
+
+  #removeBranches(ips: readonly string[]): void {
+    for (const ip of ips) {
+      const rules = this.#branches.get(ip);
+      this.#branches.delete(ip);
+      if (rules !== undefined) this.#inside(`rules for ${ip} cannot be removed`, () => removeBranchRules(rules));
+    }
   }
 
   /** Brings the sets to what is wanted, touching only what differs. */
@@ -174,6 +201,10 @@ export class HostProbes implements ProbeSet {
     this.#eachFamily(missing, entries => {
       this.#run('addresses of pods cannot be added', renderProbeAdd(entries));
     });
+    this.#eachFamily(
+      Array.from(this.#wanted, ([ip, uid]) => ({ ip, uid })),
+      entries => this.#addBranches(entries),
+    );
     if (others.length > 0) this.#run('addresses of probes cannot be removed', renderProbeDelete(others));
   }
 
@@ -197,20 +228,6 @@ export class HostProbes implements ProbeSet {
     return shown.map(what => ({ part: 'rules', what }));
   }
 
-  #makeReference(): ReadonlyMap<string, ListedTable> {
-    return orThrow('enrol.probes', 'no namespace to compare with can be made', () => {
-      const scratch = createNetNs();
-      try {
-        return scratch.run(() => {
-          runNft(renderProbeRules(this.#plan));
-          return listProbeTable();
-        });
-      } finally {
-        scratch.close();
-      }
-    });
-  }
-
   #run(what: string, program: NftProgram): void {
     this.#inside(what, () => runNft(program));
   }
@@ -218,14 +235,4 @@ export class HostProbes implements ProbeSet {
   #inside<T>(what: string, f: () => T): T {
     return orThrow('enrol.probes', what, () => this.#options.node.run(f));
   }
-}
-
-function listProbeTable(): ReadonlyMap<string, ListedTable> {
-  const options = { stateless: true };
-  if (!listedTableNames(runNft({ nftables: [{ list: { tables: null } }] }, options)).includes(PROBE_TABLE)) {
-    return new Map();
-  }
-  const listing = runNft({ nftables: [{ list: { table: { family: NFT_FAMILY, name: PROBE_TABLE } } }] }, options);
-  const table = readTable(listing);
-  return new Map(table === undefined ? [] : [[PROBE_TABLE, table]]);
 }

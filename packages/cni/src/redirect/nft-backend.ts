@@ -1,13 +1,14 @@
 // The back end that programs nftables inside this process. Applying is one transaction that leaves exactly the plan's
-// rules, or none when they are there; two at a time, or one after another, leave the same. Verifying compares with what the kernel lists for the same
-// plan in an empty namespace, so it does not depend on how a version of nft writes its rules. It does not see what others
-// do to the traffic in tables of their own: the canary does.
-import { createNetNs, type NetNs, runNft } from '@ambit/native';
+// rules, or none when they are there; two at a time, or one after another, leave the same. Verifying compares with what the
+// kernel lists for the same plan in an empty namespace, so it does not depend on how a version of nft writes its rules. It
+// does not see what others do to the traffic in tables of their own: the canary does.
+import { type NetNs, runNft } from '@ambit/native';
 import { BoundedCache } from './bounded-cache.ts';
-import { NFT_FAMILY, type NftProgram } from './nft-json.ts';
-import { type ListedTable, type ListedTables, listedTableNames, readTable, tablesDrift } from './nft-listing.ts';
+import type { NftProgram } from './nft-json.ts';
+import type { ListedTables } from './nft-listing.ts';
 import { REDIRECT_TABLES, renderNftRedirect, renderNftRemoval } from './nft-redirect.ts';
-import type { RedirectBackend, RedirectPlan, Verification, VerifyStamp } from './redirect-plan.ts';
+import { areAbsent, currentDrift, referenceTables } from './nft-tables.ts';
+import type { Drift, RedirectBackend, RedirectPlan, Verification, VerifyStamp } from './redirect-plan.ts';
 import { addRedirectRoutes, removeRedirectRoutes, routingDrift, routingState } from './redirect-routes.ts';
 import { sameStamp, takeStamp } from './verify-stamp.ts';
 import { orThrow, visit } from './visit.ts';
@@ -26,18 +27,18 @@ export class NftablesBackend implements RedirectBackend {
       // The way back must be there before the first reply can be marked.
       addRedirectRoutes(plan);
       // Taking tables away costs the kernel some 10 ms, and a new pod has none.
-      return ourTableNames().length === 0 && loadFirst(plan);
+      return isClear() && loadFirst(plan);
     });
     if (isDone) return;
     const expected = this.#reference(JSON.stringify(plan), plan);
     visit(netns, () => {
-      if (tablesDrift(expected, listTables()).length > 0) load(renderNftRedirect(plan));
+      if (driftFrom(expected).length > 0) load(renderNftRedirect(plan));
     });
   }
 
   async remove(netns: NetNs): Promise<void> {
     visit(netns, () => {
-      if (ourTableNames().length > 0) load(renderNftRemoval());
+      if (!isClear()) load(renderNftRemoval());
       removeRedirectRoutes();
     });
   }
@@ -54,27 +55,28 @@ export class NftablesBackend implements RedirectBackend {
       const routing = routingState();
       // Before the listing: whatever changes after it makes the stamp stale.
       const fresh = takeStamp(netns, key, routing);
-      const drift = [...tablesDrift(expected, listTables()), ...routingDrift(routing, plan)];
+      const drift = [...driftFrom(expected), ...routingDrift(routing, plan)];
       return { drift, stamp: drift.length === 0 ? fresh : undefined };
     });
   }
 
-  /** What the kernel lists when nothing but the plan is programmed. */
   #reference(key: string, plan: RedirectPlan): ListedTables {
     const known = this.#references.get(key);
     if (known !== undefined) return known;
-    const scratch = orThrow('enrol.rules', 'no namespace to compare with can be made', () => createNetNs());
-    try {
-      const listed = visit(scratch, () => {
-        load(renderNftRedirect(plan, 'first'));
-        return listTables();
-      });
-      this.#references.set(key, listed);
-      return listed;
-    } finally {
-      scratch.close();
-    }
+    const listed = orThrow('enrol.rules', 'the rules cannot be tried in an empty namespace', () =>
+      referenceTables(renderNftRedirect(plan, 'first'), REDIRECT_TABLES),
+    );
+    this.#references.set(key, listed);
+    return listed;
   }
+}
+
+function isClear(): boolean {
+  return orThrow('enrol.rules', 'tables cannot be listed', () => areAbsent(REDIRECT_TABLES));
+}
+
+function driftFrom(expected: ListedTables): readonly Drift[] {
+  return orThrow('enrol.rules', 'tables cannot be listed', () => currentDrift(expected, REDIRECT_TABLES));
 }
 
 function load(program: NftProgram): void {
@@ -89,25 +91,4 @@ function loadFirst(plan: RedirectPlan): boolean {
   } catch {
     return false; // whatever else it was, the other program meets it too and says it
   }
-}
-
-function ourTableNames(): readonly string[] {
-  const names = listedTableNames(list({ tables: null }));
-  return REDIRECT_TABLES.filter(name => names.includes(name));
-}
-
-/** Ours of the current namespace. */
-function listTables(): ListedTables {
-  const found = new Map<string, ListedTable>();
-  for (const name of ourTableNames()) {
-    const table = readTable(list({ table: { family: NFT_FAMILY, name } }));
-    if (table !== undefined) found.set(name, table);
-  }
-  return found;
-}
-
-function list(what: object): unknown {
-  return orThrow('enrol.rules', 'the redirect rules cannot be listed', () =>
-    runNft({ nftables: [{ list: what }] }, { stateless: true }),
-  );
 }

@@ -1,9 +1,8 @@
 // What nft lists of our tables, read into a form that compares: without handles and counters' values, and with everything
-// that decides what packets meet (order, hooks, priorities, policies, flags). Pure. What is not understood is kept as an
+// that decides what packets meet (order, hooks, priorities, policies). Pure. What is not understood is kept as an
 // extra object, so that nothing foreign in our tables passes as clean.
 import { ruleDrift } from './rule-drift.ts';
 import type { Drift } from './redirect-plan.ts';
-import { NFT_FAMILY } from './nft-json.ts';
 
 export interface ListedChain {
   /** Type, hook, priority, policy of a base chain. */
@@ -23,13 +22,6 @@ export type ListedTables = ReadonlyMap<string, ListedTable>;
 /** Of everything that differs, as much as an operator reads. */
 const MAX_DRIFT = 12;
 const MAX_NAME = 40;
-
-/** Names of the tables of our family in the answer to `list tables`, in its order. */
-export function listedTableNames(listing: unknown): readonly string[] {
-  return objectsOf(listing).flatMap(({ kind, body }) =>
-    kind === 'table' && body['family'] === NFT_FAMILY && typeof body['name'] === 'string' ? [body['name']] : [],
-  );
-}
 
 /** Reads the answer to `list table`; undefined when there is no table in it. */
 export function readTable(listing: unknown): ListedTable | undefined {

@@ -1,13 +1,13 @@
 // Which back end programs the pods of this node. nftables where it works, tried with the real rules in an empty namespace;
 // iptables where it does not, where it is asked for, and where Istio's iptables back end has been since the last boot: its
 // rules are in the pods already, and two sets of them must not meet.
-import { createNetNs, type NetNs, Nftables, runNft } from '@ambit/native';
+import { type NetNs, Nftables } from '@ambit/native';
 import { CniError } from '../errors.ts';
 import { IptablesBackend } from './iptables-backend.ts';
 import { chooseIptables, type IptablesWish } from './iptables-binary.ts';
 import { NftablesBackend } from './nft-backend.ts';
-import { listedTableNames } from './nft-listing.ts';
 import { REDIRECT_TABLES, renderNftRedirect } from './nft-redirect.ts';
+import { referenceTables } from './nft-tables.ts';
 import type { RedirectBackend } from './redirect-plan.ts';
 import { DEFAULT_PROBE_SNAT } from './redirect-rules.ts';
 import { runTool } from './tool-in-netns.ts';
@@ -61,12 +61,8 @@ function nftablesFailure(ipv6: boolean): string | undefined {
   if (!Nftables.available()) return 'libnftables is not installed';
   const plan = { dnsCapture: true, bypassInbound: false, virtualInterfaces: [], ipv6, probeSnat: DEFAULT_PROBE_SNAT };
   try {
-    using scratch = createNetNs();
-    return scratch.run(() => {
-      runNft(renderNftRedirect(plan, 'first'));
-      const names = listedTableNames(runNft({ nftables: [{ list: { tables: null } }] }));
-      return REDIRECT_TABLES.every(name => names.includes(name)) ? undefined : 'it does not list what it was told';
-    });
+    const listed = referenceTables(renderNftRedirect(plan, 'first'), REDIRECT_TABLES);
+    return listed.size === REDIRECT_TABLES.length ? undefined : 'it does not list what it was told';
   } catch (error) {
     return textOf(error).split('\n', 1)[0];
   }

@@ -1,0 +1,57 @@
+// Our tables as they are in a namespace: listed, compared, and what they ought to look like, found out by programming an
+// empty namespace.
+import { createNetNs, runNft } from '@ambit/native';
+import { NFT_FAMILY, type NftProgram } from './nft-json.ts';
+import { type ListedTable, type ListedTables, readTable, tablesDrift } from './nft-listing.ts';
+import { DORMANT, nftTables } from './nft-table-list.ts';
+import type { Drift } from './redirect-plan.ts';
+import { textOf } from './visit.ts';
+
+/** Whether none of the names is a table of the current namespace. @throws SysError, NativeError */
+export function areAbsent(names: readonly string[]): boolean {
+  const tables = nftTables();
+  return !names.some(name => tables.has(name));
+}
+
+/**
+ * How the tables of the current namespace differ; empty: equal in everything. What nft cannot list is drift too: whoever is
+ * root in a pod decides what there is to list. @throws SysError, NativeError when the kernel does not answer at all
+ */
+export function currentDrift(expected: ListedTables, names: readonly string[]): readonly Drift[] {
+  const tables = nftTables();
+  const flagged = names.filter(name => (tables.get(name) ?? 0) !== 0);
+  const drift = flagged.map((name): Drift => {
+    const flags = tables.get(name) ?? 0;
+    const what = (flags & DORMANT) === 0 ? `has the flags ${flags}` : 'is put to sleep (flag dormant)';
+    return { part: 'rules', what: `table ${name} ${what}` };
+  });
+  if (drift.length > 0) return drift;
+  try {
+    return tablesDrift(expected, listTables(names.filter(name => tables.has(name))));
+  } catch (error) {
+    const [why] = textOf(error).split('\n', 1);
+    return [{ part: 'rules', what: `the tables ${names.join(', ')} cannot be listed: ${why}` }];
+  }
+}
+
+/** What the kernel lists after the program when nothing else was there. Not inside a visit. @throws NativeError, SysError */
+export function referenceTables(program: NftProgram, names: readonly string[]): ListedTables {
+  using scratch = createNetNs();
+  return scratch.run(() => {
+    runNft(program);
+    return listTables(names.filter(name => nftTables().has(name)));
+  });
+}
+
+function listTables(names: readonly string[]): ListedTables {
+  const found = new Map<string, ListedTable>();
+  for (const name of names) {
+    const table = readTable(list({ table: { family: NFT_FAMILY, name } }));
+    if (table !== undefined) found.set(name, table);
+  }
+  return found;
+}
+
+function list(what: object): unknown {
+  return runNft({ nftables: [{ list: what }] }, { stateless: true });
+}
