@@ -43,3 +43,5 @@ export {
 export { Installer, type InstallerDeps, type InstallerOptions, type InstallState } from './install/installer.ts';
 export { type KubeconfigOptions } from './install/kubeconfig.ts';
 export { type PluginEntryOptions } from './install/plugin-entry.ts';
+export { runAgent, type RunAgentOptions } from './main.ts';
+export { fallbackSource } from './install/fallback-source.ts';

@@ -19,7 +19,8 @@ import {
 } from './chain-text.ts';
 import { fallbackCommand, installFallback, removeFallback } from './fallback-files.ts';
 import { DEFAULT_ALONE_NAME, DEFAULT_OWNED_NAME, type InstallOptions, pluginSocketPath } from './install-options.ts';
-import { KUBECONFIG_NAME, kubeconfigText } from './kubeconfig.ts';
+import { kubeconfigText } from './kubeconfig.ts';
+import { KUBECONFIG_NAME } from './kubeconfig-name.ts';
 import { forgetOriginal, originalOf, rememberOriginal } from './original-chain.ts';
 import { aloneEntry, pluginEntry } from './plugin-entry.ts';
 

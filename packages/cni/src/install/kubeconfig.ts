@@ -21,8 +21,6 @@ export interface KubeconfigOptions {
 }
 
 export const SERVICE_ACCOUNT_DIR = '/var/run/secrets/kubernetes.io/serviceaccount';
-/** Istio's name for it, so that its plugin and ours find each other's. */
-export const KUBECONFIG_NAME = 'istio-cni-kubeconfig';
 
 const USER = 'istio-cni';
 const CLUSTER = 'local';

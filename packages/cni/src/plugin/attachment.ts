@@ -12,6 +12,8 @@ export interface Attachment {
   /** Both empty when the sandbox is no pod of Kubernetes. */
   readonly podNamespace: string;
   readonly podName: string;
+  /** Of the pod that is meant, if the runtime says it: containerd does, since 1.6. */
+  readonly podUid: string | undefined;
 }
 
 const CONTAINER_ID = /^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/;
@@ -41,7 +43,8 @@ export function readAttachment(env: CniEnvironment): Attachment {
   const netnsPath = env['CNI_NETNS'] ?? '';
   if (!netnsPath.startsWith('/') || netnsPath.length > MAX_PATH) throw refused('CNI_NETNS', 'is no absolute path');
   const containerId = required(env, 'CNI_CONTAINERID', CONTAINER_ID);
-  return { containerId, netnsPath, interfaceName, podNamespace, podName };
+  const podUid = args.get('K8S_POD_UID') || undefined;
+  return { containerId, netnsPath, interfaceName, podNamespace, podName, podUid };
 }
 
 /** `K=V;K=V`. Keys that we do not know are refused unless `IgnoreUnknown` is set, as CNI's library does. */

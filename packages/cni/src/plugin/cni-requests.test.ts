@@ -45,8 +45,8 @@ interface Calls {
 function agent(membership: Membership, more: Partial<CniHooks> = {}): { hooks: CniHooks; calls: Calls } {
   const calls: Calls = { lookups: [], enrolments: [], collected: [] };
   const hooks: CniHooks = {
-    lookup: async (namespace, name) => {
-      calls.lookups.push(`${namespace}/${name}`);
+    lookup: async (namespace, name, _signal, uid = '') => {
+      calls.lookups.push(`${namespace}/${name}${uid}`);
       return membership;
     },
     enrol: async (pod, ips, netnsPath) => {
@@ -143,6 +143,12 @@ test("a pod named like the agent's in another namespace is asked for", async () 
   const { hooks, calls } = agent(MEMBER);
   await run(hooks, {}, { CNI_ARGS: 'K8S_POD_NAMESPACE=shop;K8S_POD_NAME=istio-cni-node-x' });
   assert.deepEqual(calls.lookups, ['shop/istio-cni-node-x']);
+});
+
+test('the UID that a runtime says goes along, so that an older pod of the name is not meant', async () => {
+  const { hooks, calls } = agent(MEMBER);
+  await run(hooks, {}, { CNI_ARGS: 'K8S_POD_NAMESPACE=shop;K8S_POD_NAME=cart-1;K8S_POD_UID=-u2' });
+  assert.deepEqual(calls.lookups, ['shop/cart-1-u2']);
 });
 
 test('DEL succeeds and prints nothing, whatever it is given', async () => {

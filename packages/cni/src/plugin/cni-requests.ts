@@ -104,7 +104,7 @@ async function check(config: PluginConfig, attachment: Attachment, hooks: CniHoo
 async function memberOf(config: PluginConfig, attachment: Attachment, hooks: CniHooks, signal: AbortSignal) {
   const why = notOurs(config, attachment);
   if (why !== undefined) return { kind: 'outsider' as const, why };
-  const member = await hooks.lookup(attachment.podNamespace, attachment.podName, signal);
+  const member = await hooks.lookup(attachment.podNamespace, attachment.podName, signal, attachment.podUid);
   if (member.kind !== 'unknown') return member;
   throw new CniError('enrol.unknown_pod', `cannot find out whether it belongs to the mesh: ${member.why}`, {
     next: 'the runtime tries again; if this stays, see whether the node agent reaches the API server',
