@@ -1,7 +1,7 @@
 export type { ConnectionRecord, RecordPeer, RecordTls } from './connection-record.ts';
 export { beginDial, type Dial, type DialFailure } from './dial.ts';
 export { dialReason, errnoText } from './dial-failure.ts';
-export { Engine } from './engine.ts';
+export { Engine, type Flushable, type Pumpable } from './engine.ts';
 export type { FrozenStream, FrozenTunnel } from './frozen.ts';
 export type { ConnectRequest, RequestHead } from './h2/index.ts';
 export { H2_ERROR } from './h2/index.ts';

@@ -33,6 +33,8 @@ export interface TestbedOptions {
    * `agent.path` says. The bed then neither programs rules nor waits for enrolment.
    */
   readonly enrolment?: 'bed' | 'outside';
+  /** Lead pods' DNS queries to their proxies. Default: DNS stays the pod's own. */
+  readonly dnsCapture?: boolean;
   /** How long to wait for another bed of the same sandbox to end. Default 120 000. */
   readonly busyTimeoutMs?: number;
 }
@@ -47,9 +49,7 @@ export interface BedNode extends NodeNet {
 
 const DEFAULT_TRUST_DOMAIN = 'cluster.local';
 const CLUSTER_ID = 'Kubernetes';
-/** DNS stays the pod's own: a bed has no name server to compare with. */
-const REDIRECT_PLAN: RedirectPlan = {
-  dnsCapture: false,
+const REDIRECT_PLAN: Omit<RedirectPlan, 'dnsCapture'> = {
   bypassInbound: false,
   virtualInterfaces: [],
   ipv6: true,
@@ -67,6 +67,7 @@ export class Testbed {
   readonly #nodes: ReadonlyMap<string, BedNode>;
   readonly #devCa: TestbedOptions['devCa'];
   readonly #isEnrolling: boolean;
+  readonly #dnsCapture: boolean;
   readonly #state: BedState;
   readonly #ztunnels = new Set<ZtunnelProcess>();
   readonly #controls: ControlProcess[] = [];
@@ -85,6 +86,7 @@ export class Testbed {
     this.#nodes = parts.nodes;
     this.#devCa = options.devCa;
     this.#isEnrolling = options.enrolment !== 'outside';
+    this.#dnsCapture = options.dnsCapture === true;
     this.#state = new BedState(this.trustDomain, CLUSTER_ID);
     this.#closers = closers;
   }
@@ -241,7 +243,7 @@ export class Testbed {
 
   async #enrol(pod: Pod, node: BedNode): Promise<void> {
     using netns = NetNs.open(pod.netnsPath);
-    await this.#redirect.apply(netns, REDIRECT_PLAN);
+    await this.#redirect.apply(netns, { ...REDIRECT_PLAN, dnsCapture: this.#dnsCapture });
     const { name, namespace, serviceAccount } = pod;
     node.agent.add(pod.uid, { name, namespace, serviceAccount }, pod.netnsPath);
     if (node.agent.connections > 0) await node.agent.enrolled(pod.uid);
@@ -268,8 +270,7 @@ export class Testbed {
       CLUSTER_ID,
       TRUST_DOMAIN: this.trustDomain,
       INPOD_UDS: node.agent.path,
-      // There is no rule that would lead queries to a DNS proxy.
-      ISTIO_META_DNS_CAPTURE: 'false',
+      ISTIO_META_DNS_CAPTURE: String(this.#dnsCapture),
       ...(await this.#knowledge(node)),
     };
   }

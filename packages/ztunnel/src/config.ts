@@ -3,6 +3,7 @@
 // feature this version lacks is refused when ignoring it would weaken security, and warned about otherwise.
 import { existsSync } from 'node:fs';
 import { type ControlPlaneConfig, parseControlPlane } from './config/control-plane.ts';
+import { type DnsConfig, parseDns } from './config/dns.ts';
 import { EnvReader, type Environment, type ValueSource } from './config/env-reader.ts';
 import { type Ip, parseIp, parseSocketAddress, type SocketAddress } from '@ambit/mesh';
 import type { ProxyConfig } from './config/proxy-config.ts';
@@ -24,7 +25,7 @@ export type LocalConfigSource =
   | { readonly kind: 'inline'; readonly text: string };
 
 /** Durations in milliseconds, sizes in bytes. Absent upstream options are ones this version has no use for. */
-export interface Config extends ControlPlaneConfig {
+export interface Config extends ControlPlaneConfig, DnsConfig {
   readonly proxyMode: 'shared' | 'dedicated';
   /** Set exactly in dedicated mode. */
   readonly dedicatedWorkload: DedicatedWorkload | undefined;
@@ -134,8 +135,10 @@ export function parseConfig(env: Environment, inputs: ConfigInputs): Config {
   if (devCa !== undefined && read.sources.get('CA_ADDRESS') === 'env' && controlPlane.ca !== undefined) {
     warnings.push('CA_ADDRESS has no effect: AMBIT_DEV_CA_CERT and AMBIT_DEV_CA_KEY sign certificates here');
   }
+  const bindAddress = parseDedicatedOnly(read, proxyMode, 'AMBIT_BIND_ADDRESS', parseIp);
   return Object.freeze<Config>({
     ...controlPlane,
+    ...parseDns(read, { ...controlPlane, bindAddress }),
     proxyMode,
     dedicatedWorkload: parseDedicated(read, proxyMode),
     nodeName: read.text('NODE_NAME'),
@@ -180,7 +183,7 @@ export function parseConfig(env: Environment, inputs: ConfigInputs): Config {
 
     memoryBudgetBytes: read.bytes('AMBIT_MEMORY_BUDGET', 16 * MIB, 2 ** 40) ?? 256 * MIB,
     tlsRecords: read.choice('AMBIT_TLS_RECORDS', ['own', 'openssl'], 'own'),
-    bindAddress: parseDedicatedOnly(read, proxyMode, 'AMBIT_BIND_ADDRESS', parseIp),
+    bindAddress,
     forward: parseDedicatedOnly(read, proxyMode, 'AMBIT_FORWARD', parseSocketAddress),
     recordsPath: read.text('AMBIT_RECORDS_PATH') || undefined,
     adminPort: inputs.proxyConfig?.proxyAdminPort ?? DEFAULT_ADMIN_PORT,

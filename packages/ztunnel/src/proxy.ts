@@ -6,6 +6,8 @@ import { type AdminServer, serveAdmin } from './admin/admin-server.ts';
 import { checkCapabilities } from './capabilities.ts';
 import { systemClock } from './clock.ts';
 import type { Config } from './config.ts';
+import { logQueries } from './dns/query-log.ts';
+import { ResolverFile } from './dns/resolver-file.ts';
 import { errorText, ZtunnelError } from './errors.ts';
 import type { CertificateAuthority } from './identity/certificate-authority.ts';
 import { CertificateManager, type CertificateState } from './identity/certificate-manager.ts';
@@ -43,6 +45,7 @@ export class Proxy {
   readonly #supervisor: Supervisor;
   readonly #records: RecordStream | undefined;
   readonly #revocations: RevocationList | undefined;
+  readonly #resolvers: ResolverFile;
   #xds: XdsSource | undefined;
 
   constructor(config: Config, log: Log, authority: CertificateAuthority, options: ProxyOptions) {
@@ -59,6 +62,7 @@ export class Proxy {
       log: log.scope('ztunnel::identity'),
     });
     const access = log.scope('access');
+    const queries = log.scope('dns');
     this.#records = config.recordsPath === undefined ? undefined : RecordStream.open(config.recordsPath);
     this.#supervisor = new Supervisor(
       {
@@ -75,6 +79,7 @@ export class Proxy {
             this.#records?.write(complete);
           }
         },
+        onDnsRecords: records => logQueries(queries, records, uid => this.#supervisor.podInfo(uid)),
       },
       {
         entry: options.workerEntry ?? new URL('./worker/main.ts', import.meta.url),
@@ -82,6 +87,7 @@ export class Proxy {
         settings: workerSettings(config, {
           opens: this.#records !== undefined || access.isEnabled('debug'),
           cleanCloses: this.#records !== undefined || access.isEnabled('info'),
+          queries: queries.isEnabled('debug'),
         }),
         routes: {
           network: config.network,
@@ -98,6 +104,13 @@ export class Proxy {
         answerTimeoutMs: ANSWER_TIMEOUT_MS,
       },
     );
+    this.#resolvers = new ResolverFile(config.resolvConf, {
+      log: log.scope('ztunnel::dns'),
+      onChange: conf => {
+        this.#supervisor.setResolvers(conf.set);
+        if (config.proxyMode === 'dedicated') this.#supervisor.setSearchDomains(conf.search);
+      },
+    });
     this.#revocations =
       config.crlPath === undefined
         ? undefined
@@ -115,6 +128,7 @@ export class Proxy {
     raiseOpenFileLimit(log);
     this.#readiness.block('state manager');
     this.#readiness.block('proxy');
+    if (this.#config.dnsProxy !== undefined) this.#readiness.block('dns proxy');
     if (this.#revocations !== undefined) this.#readiness.block('revocation list');
     if (this.#config.devCa === undefined && this.#config.ca === undefined) {
       this.#readiness.block('certificates');
@@ -132,11 +146,13 @@ export class Proxy {
       });
       admin = await this.#serveAdmin();
       stopWatching = await this.#loadMesh();
+      this.#resolvers.start();
       await this.#supervisor.start();
       await this.#revocations?.start();
       if (await this.#followControlPlane(shutdown)) {
         zds = await this.#startServing();
         this.#readiness.clear('proxy');
+        this.#readiness.clear('dns proxy');
         // The start leaves garbage behind (compiled text, parsed files) that a quiet proxy would keep for ever.
         setTimeout(releaseMemory, TIDY_MS).unref();
       }
@@ -150,6 +166,7 @@ export class Proxy {
       zds?.stop();
       stopWatching();
       this.#revocations?.close();
+      this.#resolvers.stop();
       await this.#xds?.stop();
       this.#certificates.stop();
       await this.#supervisor.stop();

@@ -8,7 +8,13 @@ import type { Logger } from './log.ts';
 const http = process.getBuiltinModule('node:http');
 
 /** What may keep the proxy from being ready. */
-export type Blocker = 'state manager' | 'proxy' | 'workload proxy manager' | 'certificates' | 'revocation list';
+export type Blocker =
+  | 'state manager'
+  | 'proxy'
+  | 'dns proxy'
+  | 'workload proxy manager'
+  | 'certificates'
+  | 'revocation list';
 
 export class Readiness {
   readonly #pending = new Map<Blocker, number>();

@@ -4,7 +4,7 @@
 import type { DnsSettings, Ip } from '@ambit/mesh';
 import type { ConnectionRecord } from '@ambit/proxy';
 import type { Clock } from './clock.ts';
-import type { DnsRecord } from './dns/dns-messages.ts';
+import type { DnsRecord, ResolverSet } from './dns/dns-messages.ts';
 import { ZtunnelError } from './errors.ts';
 import type { CertificateState } from './identity/certificate-manager.ts';
 import type { Logger } from './log.ts';
@@ -75,6 +75,7 @@ export class Supervisor {
   readonly #names: DnsDesk;
   readonly #rebalancing: Rebalancing;
   #revocations: readonly string[] = [];
+  #resolvers: ResolverSet | undefined;
   #mode: 'new' | 'running' | 'draining' | 'stopped' = 'new';
 
   constructor(deps: SupervisorDeps, options: SupervisorOptions) {
@@ -106,12 +107,19 @@ export class Supervisor {
   async start(): Promise<void> {
     const { answerTimeoutMs, workers, settings } = this.#options;
     this.#mode = 'running';
-    if (await this.#workers.start(answerTimeoutMs)) {
+    const ready = this.#workers.start(answerTimeoutMs);
+    if (this.#resolvers !== undefined) this.#workers.broadcast({ type: 'resolvers', set: this.#resolvers });
+    if (await ready) {
       if (this.#mode === 'running' && workers > 1 && settings.tlsRecords === 'own') this.#rebalancing.start();
       return;
     }
     await this.stop();
     throw new ZtunnelError('worker.died', `not all data workers were ready within ${answerTimeoutMs} ms`);
+  }
+
+  /** The pod of that uid, while it is open. */
+  podInfo(uid: string): PodInfo | undefined {
+    return this.#pods.info(uid);
   }
 
   /**
@@ -140,6 +148,12 @@ export class Supervisor {
   setSearchDomains(domains: readonly string[] | undefined): void {
     this.#names.setSearchDomains(domains);
     this.#workers.broadcast({ type: 'forgetNames', stale: { kind: 'all' } });
+  }
+
+  /** Where questions go that are not about the mesh. */
+  setResolvers(set: ResolverSet): void {
+    this.#resolvers = set;
+    this.#workers.broadcast({ type: 'resolvers', set });
   }
 
   /** The revoked certificates, all of them. */
@@ -222,6 +236,7 @@ export class Supervisor {
   #replay(link: WorkerLink): void {
     // Before anything that could let a connection in.
     if (this.#revocations.length > 0) link.send({ type: 'revocations', keys: this.#revocations });
+    if (this.#resolvers !== undefined) link.send({ type: 'resolvers', set: this.#resolvers });
     this.#pods.replay(link);
   }
 }

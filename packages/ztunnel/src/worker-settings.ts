@@ -30,6 +30,8 @@ const PQC_GROUPS = 'X25519MLKEM768';
 export interface RecordReaders {
   readonly opens: boolean;
   readonly cleanCloses: boolean;
+  /** Answered DNS questions. */
+  readonly queries: boolean;
 }
 
 export function workerSettings(config: Config, readers: RecordReaders): WorkerSettings {
@@ -81,7 +83,10 @@ export function workerSettings(config: Config, readers: RecordReaders): WorkerSe
     tlsRecords: config.tlsRecords,
     tlsGroups: config.postQuantumOnly ? PQC_GROUPS : undefined,
     memoryBudgetBytes: config.memoryBudgetBytes,
-    dns: undefined,
+    dns:
+      config.dnsProxy === undefined
+        ? undefined
+        : { ...config.dnsProxy, ipv6: config.ipv6Enabled, recordQueries: readers.queries },
   };
 }
 

@@ -32,7 +32,9 @@ const ID = (pod: Pod) => `spiffe://cluster.local/ns/${pod.namespace}/sa/${pod.se
 type Kind = 'ours' | 'ours on demand' | 'theirs';
 
 async function start(bed: Testbed, node: string, kind: Kind): Promise<ZtunnelProcess> {
-  if (kind !== 'theirs') return startOurs(bed, node, { env: { XDS_ON_DEMAND: String(kind === 'ours on demand') } });
+  if (kind === 'ours') return startOurs(bed, node);
+  const onDemand = { XDS_ON_DEMAND: 'true', ISTIO_META_DNS_CAPTURE: 'false' };
+  if (kind === 'ours on demand') return startOurs(bed, node, { env: onDemand });
   const env = { RUST_LOG: 'info', LOG_FORMAT: 'json', ZTUNNEL_WORKER_THREADS: '1' };
   return bed.startZtunnel(node, { command: [binary], env });
 }

@@ -4,7 +4,7 @@ import { webcrypto } from 'node:crypto';
 import { mkdtemp, readdir, writeFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { join } from 'node:path';
-import { SANDBOX_DIR, Testbed, type BedPolicy, type ZtunnelProcess } from '@ambit/testbed';
+import { SANDBOX_DIR, Testbed, type BedPolicy, type TestbedOptions, type ZtunnelProcess } from '@ambit/testbed';
 import { type Authority, makeRoot } from '../../native/test/certificates.ts';
 
 const MAIN = fileURLToPath(new URL('../../cli/src/main.ts', import.meta.url));
@@ -33,7 +33,10 @@ export interface Mesh extends AsyncDisposable {
 }
 
 /** A bed on nodes n1 and n2, without pods or ztunnels. `outside`: the test runs the node agents. */
-export async function makeMesh(enrolment: 'bed' | 'outside' = 'bed'): Promise<Mesh> {
+export async function makeMesh(
+  enrolment: 'bed' | 'outside' = 'bed',
+  options: Pick<TestbedOptions, 'dnsCapture'> = {},
+): Promise<Mesh> {
   const root = await makeRoot();
   const directory = await mkdtemp(join(SANDBOX_DIR, 'ca-'));
   const certPath = join(directory, 'cert.pem');
@@ -42,7 +45,7 @@ export async function makeMesh(enrolment: 'bed' | 'outside' = 'bed'): Promise<Me
   await writeFile(certPath, root.certPem);
   const lines = (pkcs8.match(/.{1,64}/g) ?? []).join('\n');
   await writeFile(keyPath, `-----BEGIN PRIVATE KEY-----\n${lines}\n-----END PRIVATE KEY-----\n`, { mode: 0o600 });
-  const bed = await Testbed.create({ nodes: ['n1', 'n2'], devCa: { certPath, keyPath }, enrolment });
+  const bed = await Testbed.create({ nodes: ['n1', 'n2'], devCa: { certPath, keyPath }, enrolment, ...options });
   return { bed, root, [Symbol.asyncDispose]: async () => bed.close() };
 }
 

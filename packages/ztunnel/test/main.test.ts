@@ -211,7 +211,7 @@ test('a control plane feeds it: not ready before the first state, ready after, u
       ]);
       const requests = await stream.received(3);
       assert.match(requests[2]?.errorDetail?.message ?? '', /^x: address: not an istio\.workload\.Address message$/);
-      assert.equal(await probe(), '500 not ready, pending: proxy, state manager\n');
+      assert.equal(await probe(), '500 not ready, pending: dns proxy, proxy, state manager\n');
       stream.sendResources(AUTHORIZATION_TYPE_URL, 'n2', []);
       await until(async () => (await probe()) === '200 ready\n');
       assert.match(log(), /xds\.bad_resource/);

@@ -90,7 +90,7 @@ async function withWorkers(
     {
       entry: new URL('./tiny-worker.ts', import.meta.url),
       workers,
-      settings: workerSettings(config, { opens: true, cleanCloses: true }),
+      settings: workerSettings(config, { opens: true, cleanCloses: true, queries: true }),
       routes: { network: '', illegalPorts: new Set([15008]), preserveSource: true, localhostAppTunnel: true },
       names: { clusterDomain: 'cluster.local', ipv6: true, preferredNamespace: undefined, searchDomains: undefined },
       answerTimeoutMs,

@@ -1,5 +1,6 @@
 // The effective configuration as upstream's config_dump shows it. Only what this version has: a field that upstream has and
 // we do not is absent. Header values and the token are secrets and never shown; upstream shows them.
+import { formatIpPort } from '@ambit/mesh';
 import type { Config } from '../config.ts';
 import type { ControlPlaneServer, RootSource } from '../config/control-plane.ts';
 import { illegalPorts, PROXY_PORTS } from '../worker-settings.ts';
@@ -27,6 +28,8 @@ export function configShape(config: Config): Shape {
     inboundPlaintextAddr: at(PROXY_PORTS.inboundPlaintext),
     inpodPortReuse: config.inpodPortReuse,
     inpodUds: config.inpodUds,
+    dnsProxy: config.dnsProxy !== undefined,
+    dnsProxyAddr: dnsAddressShape(config),
     ipv6Enabled: config.ipv6Enabled,
     localNode: config.nodeName ?? null,
     localhostAppTunnel: config.localhostAppTunnel,
@@ -62,6 +65,14 @@ export function configShape(config: Config): Shape {
     xdsOnDemand: config.xdsOnDemand,
     xdsRootCert: rootShape(config.xds?.roots),
   };
+}
+
+/** As upstream's, where localhost says whether it has IPv6. */
+function dnsAddressShape({ dnsProxy, ipv6Enabled }: Config): unknown {
+  if (dnsProxy === undefined) return null;
+  const { address, port } = dnsProxy;
+  if (address === 'localhost') return { Localhost: [ipv6Enabled, port] };
+  return { SocketAddr: formatIpPort(address, port) };
 }
 
 function durationShape(ms: number): Shape {

@@ -95,7 +95,13 @@ test('metadata: proxy configuration under ISTIO_META, JSON beside it, what is no
 });
 
 test('alternative names and on-demand are as upstream', () => {
-  const config = parse({ ALT_XDS_HOSTNAME: 'a', ALT_CA_HOSTNAME: 'b', XDS_ON_DEMAND: 'true', INSTANCE_IP: '10.0.0.1' });
+  const config = parse({
+    ALT_XDS_HOSTNAME: 'a',
+    ALT_CA_HOSTNAME: 'b',
+    XDS_ON_DEMAND: 'true',
+    ISTIO_META_DNS_CAPTURE: 'false',
+    INSTANCE_IP: '10.0.0.1',
+  });
   assert.deepEqual(
     [config.xds?.altName, config.ca?.altName, config.xdsOnDemand, config.instanceIp],
     ['a', 'b', true, '10.0.0.1'],

@@ -12,6 +12,7 @@ const OWN_NAMES = [
   'AMBIT_FORWARD',
   'AMBIT_MEMORY_BUDGET',
   'AMBIT_RECORDS_PATH',
+  'AMBIT_RESOLV_CONF',
   'AMBIT_TLS_RECORDS',
 ] as const;
 /** Variables of other parts of Ambit that a proxy may inherit: the test bed's sandbox marks its inside. */
@@ -39,14 +40,7 @@ const REFUSED: readonly Unsupported[] = [
   { name: 'ENABLE_PROXY', asksFor: value => value === 'false', why: 'this version is the proxy and nothing else' },
 ];
 
-const WARNED: readonly Unsupported[] = [
-  { name: 'TLS12_ENABLED', asksFor: isTrue, why: 'only TLS 1.3 is spoken' },
-  {
-    name: 'ISTIO_META_DNS_CAPTURE',
-    asksFor: value => value.toLowerCase() === 'true',
-    why: 'there is no DNS proxy yet',
-  },
-];
+const WARNED: readonly Unsupported[] = [{ name: 'TLS12_ENABLED', asksFor: isTrue, why: 'only TLS 1.3 is spoken' }];
 
 /** Warnings about ignored variables. @throws config.unsupported */
 export function checkUnsupported(env: Environment): readonly string[] {

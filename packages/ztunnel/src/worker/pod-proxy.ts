@@ -13,6 +13,8 @@ import {
 } from '@ambit/mesh';
 import { type Fd, SysError, type TlsContext } from '@ambit/native';
 import { type Engine, HbonePool } from '@ambit/proxy';
+import { PodDns } from '../dns/pod-dns.ts';
+import type { WorkerDns } from '../dns/worker-dns.ts';
 import type { CertificateStore } from './certificate-store.ts';
 import type { ConnectionFacts, RecordOutcome } from './connection-facts.ts';
 import { InboundTunnel } from './inbound-tunnel.ts';
@@ -44,6 +46,7 @@ export interface PodDeps {
   /** Tells of a connection, if anybody wants to hear that kind of news. */
   readonly emit: (facts: ConnectionFacts, outcome: RecordOutcome) => void;
   readonly nextId: () => string;
+  readonly dns: WorkerDns;
   readonly onNoFds: () => void;
   readonly onClosed: (pod: PodProxy) => void;
 }
@@ -61,6 +64,7 @@ export class PodProxy {
   readonly deps: PodDeps;
   readonly sockets: SocketFactory;
   readonly pool: HbonePool;
+  readonly dns: PodDns;
   readonly outboundRoutes = new RouteCache<OutboundRoute>();
   readonly inboundRoutes = new RouteCache<InboundRoute>();
   /** The pod's own workload; undefined until the mesh knows it. */
@@ -94,9 +98,16 @@ export class PodProxy {
       },
       settings.pool,
     );
+    this.dns = new PodDns(deps.dns, {
+      uid: info.uid,
+      sockets: this.sockets,
+      workload: () => this.workload,
+      onNoFds: deps.onNoFds,
+      onClosed: () => this.#closeIfDone(),
+    });
   }
 
-  /** Opens all listeners, or none. Order as upstream: inbound, inbound plaintext, outbound, SOCKS5. */
+  /** Opens all listeners, or none. Order as upstream: DNS, inbound, inbound plaintext, outbound, SOCKS5. */
   open(): OpenFailure | undefined {
     const { engine, settings, onNoFds } = this.deps;
     const kinds: Array<[port: number, onAccepted: (fd: Fd) => void]> = [
@@ -107,6 +118,7 @@ export class PodProxy {
     const { socks5 } = settings.ports;
     if (socks5 !== undefined) kinds.push([socks5, fd => SocksConnection.accept(this, fd)]);
     try {
+      this.dns.open();
       for (const [port, onAccepted] of kinds) {
         const keeps = port === settings.ports.inbound ? 'no keepalive' : 'keepalive';
         // Whoever can reach the SOCKS5 port speaks as the pod, so it is open to the pod itself only.
@@ -117,8 +129,9 @@ export class PodProxy {
       }
       return undefined;
     } catch (error) {
-      this.#closeListeners();
       this.#state = 'closed';
+      this.#closeListeners();
+      this.dns.close();
       this.sockets.close();
       return openFailure(error);
     }
@@ -250,12 +263,14 @@ export class PodProxy {
     this.#closeListeners();
     for (const tunnel of Array.from(this.#tunnels)) tunnel.drain();
     this.pool.drain();
+    this.dns.drain();
     this.#closeIfDone();
   }
 
   /** Ends everything that still runs. */
   force(reason: ReasonCode, error: string): void {
     this.drain();
+    this.dns.close();
     for (const connection of Array.from(this.#live)) connection.cut(reason, error);
     for (const tunnel of Array.from(this.#tunnels)) tunnel.destroy(reason, error);
     this.pool.close(reason, error);
@@ -272,7 +287,7 @@ export class PodProxy {
   }
 
   #closeIfDone(): void {
-    if (this.#state !== 'draining' || this.#live.size > 0 || this.#tunnels.size > 0) return;
+    if (this.#state !== 'draining' || this.#live.size > 0 || this.#tunnels.size > 0 || !this.dns.isClosed) return;
     this.#state = 'closed';
     this.pool.close('drain.pod_removed', 'pool draining');
     this.sockets.close();

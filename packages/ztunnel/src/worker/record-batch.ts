@@ -1,27 +1,27 @@
-// Connection records on their way to the main thread. They travel in batches, because what many records share (the
-// summaries of workloads and services) is then cloned once for all of them. Telemetry fails open: past the bound
-// records are dropped and counted, the connections they tell of are not touched.
-import type { ConnectionRecord, Engine } from '@ambit/proxy';
+// Records, of connections above all, on their way to the main thread. They travel in batches, because what many records
+// share (the summaries of workloads and services) is then cloned once for all of them. Telemetry fails open: past the bound
+// records are dropped and counted, what they tell of is not touched.
+import type { Engine } from '@ambit/proxy';
 
 const BATCH_RECORDS = 256;
 const BATCH_MS = 100;
 /** Records the main thread may be behind by before they are dropped. */
 const MAX_UNACKED_BATCHES = 64;
 
-export class RecordBatch {
+export class RecordBatch<Fact> {
   readonly #engine: Engine;
-  readonly #send: (records: readonly ConnectionRecord[]) => void;
-  #records: ConnectionRecord[] = [];
+  readonly #send: (records: readonly Fact[]) => void;
+  #records: Fact[] = [];
   #isArmed = false;
   #unacked = 0;
   dropped = 0;
 
-  constructor(engine: Engine, send: (records: readonly ConnectionRecord[]) => void) {
+  constructor(engine: Engine, send: (records: readonly Fact[]) => void) {
     this.#engine = engine;
     this.#send = send;
   }
 
-  add(record: ConnectionRecord): void {
+  add(record: Fact): void {
     if (this.#unacked >= MAX_UNACKED_BATCHES) {
       this.dropped++;
       return;

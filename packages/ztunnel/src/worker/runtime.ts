@@ -4,7 +4,9 @@
 import { receiveMessageOnPort } from 'node:worker_threads';
 import { compilePolicies } from '@ambit/mesh';
 import { EventFd, type EventHandler, ownedFdCount, releaseMemory } from '@ambit/native';
-import { Engine, type FrozenTunnel, MemoryBudget, type Tunnel } from '@ambit/proxy';
+import { type ConnectionRecord, Engine, type FrozenTunnel, MemoryBudget, type Tunnel } from '@ambit/proxy';
+import type { DnsCell } from '../dns/counters.ts';
+import { WorkerDns } from '../dns/worker-dns.ts';
 import { CertificateStore } from './certificate-store.ts';
 import { recordOf } from './connection-facts.ts';
 import { type FrozenOutbound, freezePooled, thawOutbound } from './hand-over.ts';
@@ -35,7 +37,8 @@ export class WorkerRuntime implements EventHandler {
   readonly #engine: Engine;
   readonly #certificates: CertificateStore;
   readonly #revocations = new Revocations();
-  readonly #records: RecordBatch;
+  readonly #records: RecordBatch<ConnectionRecord>;
+  readonly #dns: WorkerDns;
   readonly #pods = new Map<string, PodProxy>();
   /** Pods that were removed and still have connections, or were replaced under the same uid. */
   readonly #leaving = new Set<PodProxy>();
@@ -62,6 +65,11 @@ export class WorkerRuntime implements EventHandler {
     );
     this.#records = new RecordBatch(this.#engine, records => this.#tell({ type: 'records', records }));
     this.#trim = new IdleTrim(this.#engine, () => this.#sum(pod => pod.connectionCount), releaseMemory);
+    this.#dns = new WorkerDns({
+      engine: this.#engine,
+      settings: start.settings.dns,
+      tell: message => this.#tell(message),
+    });
     this.#podDeps = {
       engine: this.#engine,
       settings: start.settings,
@@ -84,6 +92,7 @@ export class WorkerRuntime implements EventHandler {
           authority,
         });
       },
+      dns: this.#dns,
       emit: (facts, outcome) => {
         // Making a record and sending it is the dearest part of a short connection: only what somebody reads is made.
         if (facts.isCanary && outcome.reason === undefined) return;
@@ -110,6 +119,7 @@ export class WorkerRuntime implements EventHandler {
     this.#engine.timers.at(this.#engine.nowMs + TIDY_MS, releaseMemory);
     this.#engine.run();
     this.#certificates.close();
+    this.#dns.close();
     this.#engine.close();
     this.#start.port.close();
   }
@@ -159,10 +169,16 @@ export class WorkerRuntime implements EventHandler {
         return;
       }
       case 'dnsDecision':
+        this.#dns.onDecision(message.id, message.decision);
+        return;
       case 'forgetNames':
+        this.#dns.forget(message.stale);
+        return;
       case 'resolvers':
+        this.#dns.setResolvers(message.set);
+        return;
       case 'dnsRecordsTaken':
-        // Nothing of DNS is open while the settings have no DNS proxy.
+        this.#dns.recordsTaken();
         return;
       case 'drain':
         this.#drain(message.deadlineMs);
@@ -321,6 +337,25 @@ export class WorkerRuntime implements EventHandler {
       droppedRecords: this.#records.dropped,
       acceptPausesNoFds: this.#noFdsPauses,
       bufferedBytes: this.#engine.budget.usedBytes,
+      ...this.#dns.stats(),
+      ...this.#dnsStats(),
+    };
+  }
+
+  #dnsStats(): Record<string, number> {
+    const cells = (read: (cell: DnsCell) => number) => (pod: PodProxy) =>
+      [...pod.dns.counters.cells.values()].reduce((sum, cell) => sum + read(cell), 0);
+    return {
+      dnsRequests: this.#sum(cells(cell => cell.requests)),
+      dnsUpstreamRequests: this.#sum(cells(cell => cell.upstreamRequests)),
+      dnsUpstreamFailures: this.#sum(cells(cell => cell.upstreamFailures)),
+      dnsUnderWay: this.#sum(pod => pod.dns.underWay),
+      dnsConnections: this.#sum(pod => pod.dns.connectionCount),
+      dnsKeptAnswers: this.#sum(pod => pod.dns.keptCount),
+      dnsAnsweredFromKept: this.#sum(pod => pod.dns.counters.keptAnswers),
+      dnsGarbage: this.#sum(pod => pod.dns.counters.garbage),
+      dnsRefused: this.#sum(pod => pod.dns.counters.refused + pod.dns.counters.refusedConnections),
+      dnsUnsolicited: this.#sum(pod => pod.dns.counters.unsolicited),
     };
   }
 

@@ -9,13 +9,15 @@ import {
   listenTcp,
   NetNs,
   openTcp,
+  openUdp,
   setKeepAlive,
   setMark,
   setNoDelay,
   setTransparent,
   setUserTimeout,
+  SysError,
 } from '@ambit/native';
-import type { Ip } from '@ambit/mesh';
+import { type Ip, ipFamily, isLoopback } from '@ambit/mesh';
 import type { WorkerSettings } from '../worker-protocol.ts';
 
 export class SocketFactory {
@@ -65,6 +67,34 @@ export class SocketFactory {
     const fd = this.open(family);
     if (how === 'transparent' && setTransparent(fd, family) < 0) return fd;
     bindTo(fd, { ip: source, port: 0 });
+    return fd;
+  }
+
+  /** A UDP socket bound in the pod's namespace, beside those of the other workers. @throws SysError */
+  listenUdp(address: string, port: number): Fd {
+    const { reusePort, packetMark, markListeners } = this.#settings;
+    const fd = this.#inside(() => openUdp(address.includes(':') ? 'ipv6' : 'ipv4', { reusePort, v6Only: true }));
+    const marked = markListeners && packetMark !== 0 ? setMark(fd, packetMark) : 0;
+    const bound = marked < 0 ? marked : bindTo(fd, { ip: address, port });
+    if (bound >= 0) return fd;
+    fd.close();
+    throw new SysError(marked < 0 ? 'setsockopt' : 'bind', -bound, `${address} port ${port}, UDP`);
+  }
+
+  /** A UDP socket that reaches the resolver, see `#ofResolver`. @throws SysError */
+  openUdpTo(resolver: Ip): Fd {
+    return this.#ofResolver(resolver, () => openUdp(ipFamily(resolver)));
+  }
+
+  /** The same for TCP. @throws SysError */
+  openTcpTo(resolver: Ip): Fd {
+    return this.#ofResolver(resolver, () => openTcp(ipFamily(resolver)));
+  }
+
+  /** A resolver on loopback is the node's, which nobody finds in the pod's namespace; others are asked from there, as upstream. */
+  #ofResolver(resolver: Ip, make: () => Fd): Fd {
+    const fd = isLoopback(resolver) ? make() : this.#inside(make);
+    if (this.#settings.packetMark !== 0) setMark(fd, this.#settings.packetMark);
     return fd;
   }
 

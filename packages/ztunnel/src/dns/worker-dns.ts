@@ -1,0 +1,155 @@
+// The DNS proxy's parts that all pods of a worker share: decisions, resolvers, buffers, records for the log; and looking up
+// addresses on the node's behalf. No part of it waits for the main thread.
+import { type DnsDecision, type Ip, ipFromBytes, type StaleNames } from '@ambit/mesh';
+import { openTcp, openUdp, UdpBatch } from '@ambit/native';
+import type { Engine } from '@ambit/proxy';
+import { RecordBatch } from '../worker/record-batch.ts';
+import { encodeName } from './codec/names.ts';
+import { CLASS_IN, Flag, HEADER_BYTES, Rcode, Type } from './codec/numbers.ts';
+import { addressesOf, rcodeOf } from './codec/response.ts';
+import type { DnsFromWorker, DnsProxySettings, DnsRecord, Resolver, ResolverSet } from './dns-messages.ts';
+import { Forwarder, type ForwardOutcome } from './forwarder.ts';
+import { NameDecisions } from './name-decisions.ts';
+import { MAX_QUERY_BYTES, RECEIVED_AT_ONCE } from './udp-listener.ts';
+import { UdpOutput } from './udp-output.ts';
+
+export interface WorkerDnsDeps {
+  readonly engine: Engine;
+  readonly settings: DnsProxySettings | undefined;
+  readonly tell: (message: DnsFromWorker) => void;
+}
+
+/** Who follows a change of the resolvers. */
+export interface ResolverFollower {
+  setResolvers(set: ResolverSet): void;
+}
+
+export type HostAddresses =
+  | { readonly kind: 'addresses'; readonly addresses: readonly Ip[]; readonly ttlSeconds: number }
+  | { readonly kind: 'failed'; readonly error: string };
+
+const MAX_ANSWER_BYTES = 65_535;
+
+export class WorkerDns {
+  readonly engine: Engine;
+  readonly settings: DnsProxySettings | undefined;
+  readonly decisions: NameDecisions;
+  readonly input = UdpBatch.allocate(RECEIVED_AT_ONCE, MAX_QUERY_BYTES);
+  readonly output: UdpOutput;
+  /** Where answers are written before they are sent; never held across calls. */
+  readonly answer = Buffer.allocUnsafeSlow(MAX_ANSWER_BYTES);
+  readonly #records: RecordBatch<DnsRecord>;
+  readonly #followers = new Set<ResolverFollower>();
+  readonly #ownForwarder: Forwarder;
+  #resolvers: ResolverSet | undefined;
+  #unsolicited = 0;
+
+  constructor(deps: WorkerDnsDeps) {
+    const { engine, settings, tell } = deps;
+    this.engine = engine;
+    this.settings = settings;
+    this.output = new UdpOutput(engine);
+    this.decisions = new NameDecisions((id, uid, question) => tell({ type: 'needDns', id, uid, question }));
+    this.#records = new RecordBatch(engine, records => tell({ type: 'dnsRecords', records }));
+    const familyOf = ({ ip }: Resolver): 'ipv4' | 'ipv6' => (ip.includes(':') ? 'ipv6' : 'ipv4');
+    this.#ownForwarder = new Forwarder(
+      {
+        engine,
+        openUdp: resolver => openUdp(familyOf(resolver)),
+        openTcp: resolver => openTcp(familyOf(resolver)),
+        onUnsolicited: () => this.#unsolicited++,
+      },
+      undefined,
+    );
+    this.#followers.add(this.#ownForwarder);
+  }
+
+  /** Where to forward, as last told; undefined before that. */
+  get resolvers(): ResolverSet | undefined {
+    return this.#resolvers;
+  }
+
+  setResolvers(set: ResolverSet): void {
+    this.#resolvers = set;
+    for (const follower of this.#followers) follower.setResolvers(set);
+  }
+
+  /** Hears of each change until `unfollow`. */
+  follow(follower: ResolverFollower): void {
+    this.#followers.add(follower);
+  }
+
+  unfollow(follower: ResolverFollower): void {
+    this.#followers.delete(follower);
+  }
+
+  onDecision(id: number, decision: DnsDecision): void {
+    this.decisions.answer(id, decision);
+  }
+
+  forget(stale: StaleNames): void {
+    this.decisions.forget(stale);
+  }
+
+  /** Tells of an answered question, if anybody listens. */
+  record(record: DnsRecord): void {
+    this.#records.add(record);
+  }
+
+  recordsTaken(): void {
+    this.#records.acknowledge();
+  }
+
+  /**
+   * Addresses of a host, asked of the node's resolvers from the process's own network and never of the mesh. `then` is called
+   * once, perhaps before this returns. Nothing is kept: `ttlSeconds` says how long the caller may.
+   */
+  resolveHost(host: string, family: 'ipv4' | 'ipv6', then: (found: HostAddresses) => void): void {
+    const name = encodeName(host);
+    if (name === undefined || name.length === 1) {
+      then({ kind: 'failed', error: `${host} is not a host name` });
+      return;
+    }
+    const type = family === 'ipv4' ? Type.A : Type.AAAA;
+    const message = Buffer.alloc(HEADER_BYTES + name.length + 4);
+    message.writeUInt16BE(Flag.RD, 2);
+    message.writeUInt16BE(1, 4);
+    message.set(name, HEADER_BYTES);
+    message.writeUInt16BE(type, HEADER_BYTES + name.length);
+    message.writeUInt16BE(CLASS_IN, HEADER_BYTES + name.length + 2);
+    const question = { message, questionEnd: message.length, wantsWhole: true };
+    this.#ownForwarder.ask(question, outcome => then(hostAddresses(host, type, outcome)));
+  }
+
+  stats(): Record<string, number> {
+    return {
+      dnsDecisions: this.decisions.size,
+      dnsDecisionsAsked: this.decisions.askingCount,
+      dnsHostLookups: this.#ownForwarder.size,
+      dnsHostUnsolicited: this.#unsolicited,
+      dnsUnsent: this.output.unsent,
+      dnsDroppedRecords: this.#records.dropped,
+    };
+  }
+
+  close(): void {
+    this.#ownForwarder.close('the proxy ends');
+    this.#records.flush();
+    this.output.close();
+    this.input.slab.close();
+  }
+}
+
+function hostAddresses(host: string, type: number, outcome: ForwardOutcome): HostAddresses {
+  if (outcome.kind === 'failed') return outcome;
+  const { bytes, length } = outcome;
+  const rcode = rcodeOf(bytes, 0);
+  if (rcode !== Rcode.NOERROR) {
+    const error = rcode === Rcode.NXDOMAIN ? `${host} does not exist` : `resolvers answer with code ${rcode}`;
+    return { kind: 'failed', error };
+  }
+  const found = addressesOf(bytes, length, type);
+  if (found === undefined) return { kind: 'failed', error: 'a resolver gave a malformed answer' };
+  const addresses = found.addresses.flatMap(each => ipFromBytes(each) ?? []);
+  return { kind: 'addresses', addresses, ttlSeconds: found.ttlSeconds };
+}

@@ -1,0 +1,203 @@
+// The DNS proxy in real pods: dig, glibc and musl as clients, unbound as the resolver behind it.
+import assert from 'node:assert/strict';
+import { mkdtemp, writeFile } from 'node:fs/promises';
+import http from 'node:http';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { type Pod, SANDBOX_DIR, sandboxSkip, type ZtunnelProcess } from '@ambit/testbed';
+import { awaitNewLine, makeMesh, type Mesh, startOurs } from './e2e-mesh.ts';
+import { Net } from './e2e-net.ts';
+import { dig, LARGE, serveZone } from './name-server.ts';
+import { missing } from './peer-programs.ts';
+
+const WEB = 8080;
+/** Any address does: the rules lead it to the proxy. */
+const ANY = '@203.0.113.53';
+const CART = 'cart.shop.svc.cluster.local';
+
+describe('the DNS proxy', { skip: sandboxSkip() || missing('dig', 'unbound') }, () => {
+  let mesh: Mesh;
+  let peers: Net;
+  let onN1: ZtunnelProcess;
+  let web: Pod;
+  let cart: Pod;
+  let resolver: Pod;
+  let resolvConf: string;
+  let vip4: string;
+  let vip6: string;
+
+  before(async () => {
+    mesh = await makeMesh('bed', { dnsCapture: true });
+    peers = new Net();
+    const { bed } = mesh;
+    web = await bed.addPod({ node: 'n1', name: 'web', namespace: 'shop', serviceAccount: 'web' });
+    cart = await bed.addPod({ node: 'n2', name: 'cart', namespace: 'shop', serviceAccount: 'cart' });
+    resolver = await bed.addPod({ node: 'n2', name: 'resolver', namespace: 'kube-system', enrolled: false });
+    const service = await bed.addService({ name: 'cart', namespace: 'shop', ports: { 80: WEB } });
+    [vip4 = '', vip6 = ''] = service.vips.map(({ ip }) => ip).toSorted((a, b) => a.length - b.length);
+    const many = Array.from({ length: LARGE }, (_, index) => `10.250.0.${index}`);
+    await bed.addService({ name: 'large', namespace: 'shop', vips: many, ports: { 80: WEB }, app: 'cart' });
+    await bed.addService({ name: 'headless', namespace: 'shop', vips: [], ports: { 80: WEB }, app: 'cart' });
+    peers.listen(
+      cart,
+      WEB,
+      http.createServer((_, response) => void response.end('this is cart')),
+    );
+    await serveZone(resolver);
+    resolvConf = join(await mkdtemp(join(SANDBOX_DIR, 'resolv-')), 'resolv.conf');
+    await writeFile(resolvConf, `nameserver ${resolver.ip4}\n`);
+    const env = { AMBIT_RESOLV_CONF: resolvConf, RUST_LOG: 'info,dns=debug', ZTUNNEL_WORKER_THREADS: '2' };
+    [onN1] = await Promise.all([startOurs(bed, 'n1', { env }), startOurs(bed, 'n2', { env })]);
+  });
+
+  after(async () => {
+    await mesh[Symbol.asyncDispose]();
+    await peers[Symbol.asyncDispose]();
+  });
+
+  test('a service has its addresses, by UDP and TCP, over IPv4 and IPv6, with AA and 30 s', async () => {
+    for (const how of [
+      [ANY],
+      [ANY, '+tcp'],
+      ['@2001:db8::53'],
+      ['@2001:db8::53', '+tcp'],
+      ['@127.0.0.1', '-p', '15053'],
+      ['@::1', '-p', '15053'],
+    ]) {
+      const found = await dig(web, ...how, `${CART}.`);
+      assert.equal(found.status, 'NOERROR', `${how.join(' ')}\n${found.text}`);
+      assert.deepEqual(found.answers, [`${CART}. A ${vip4}`]);
+      assert.deepEqual(found.ttls, [30]);
+      assert.ok(found.flags.includes('aa') && found.flags.includes('ra'));
+    }
+    const six = await dig(web, ANY, 'AAAA', `${CART}.`);
+    assert.deepEqual(six.answers, [`${CART}. AAAA ${vip6}`]);
+    const headless = await dig(web, ANY, 'headless.shop.svc.cluster.local.');
+    assert.deepEqual(headless.answers, [`headless.shop.svc.cluster.local. A ${cart.ip4}`]);
+  });
+
+  test('short names are answered under the name that was asked, and a search domain becomes an alias', async () => {
+    assert.deepEqual((await dig(web, ANY, 'CaRt.')).answers, [`CaRt. A ${vip4}`]);
+    assert.deepEqual((await dig(web, ANY, 'cart.shop.')).answers, [`cart.shop. A ${vip4}`]);
+    const long = 'cart.shop.shop.svc.cluster.local.';
+    assert.deepEqual((await dig(web, ANY, long)).answers, [`cart.shop. A ${vip4}`, `${long} CNAME cart.shop.`]);
+  });
+
+  test('EDNS is answered when asked with: version, DO and size; a later version is refused', async () => {
+    const found = await dig(web, ANY, '+bufsize=1400', '+dnssec', `${CART}.`);
+    assert.equal(found.edns, 'version: 0, flags: do; udp: 1400');
+    assert.equal((await dig(web, ANY, '+noedns', `${CART}.`)).edns, undefined);
+    const later = await dig(web, ANY, '+edns=1', '+noednsneg', `${CART}.`);
+    assert.equal(later.status, 'BADVERS');
+  });
+
+  test('256 addresses: 74 with TC in 1232 bytes, all of them by TCP and on the second try', async () => {
+    const name = 'large.shop.';
+    const cut = await dig(web, ANY, '+bufsize=1232', '+ignore', name);
+    assert.equal(cut.answers.length, 74);
+    assert.ok(cut.flags.includes('tc'));
+    for (const how of ['+tcp', '+bufsize=1232']) {
+      const whole = await dig(web, ANY, how, name);
+      assert.equal(new Set(whole.answers).size, LARGE);
+      assert.ok(!whole.flags.includes('tc'));
+    }
+  });
+
+  test('what is not the mesh’s comes as the resolver says it, whatever it is', async () => {
+    for (const question of [
+      ['www.zone.test.'],
+      ['AAAA', 'www.zone.test.'],
+      ['alias.zone.test.'],
+      ['MX', 'mail.zone.test.'],
+      ['SRV', '_web._tcp.zone.test.'],
+      ['TYPE65280', 'odd.zone.test.'],
+      ['TXT', 'text.zone.test.'],
+      ['TXT', 'text.zone.test.', '+noedns'],
+      ['TXT', 'text.zone.test.', '+tcp'],
+      ['large.zone.test.', '+tcp', '+noedns'],
+      ['large.zone.test.', '+noedns', '+ignore'],
+      ['large.zone.test.', '+bufsize=1232', '+ignore'],
+      // No such name, and no such record: both with the SOA that says how long that holds.
+      ['gone.zone.test.'],
+      ['MX', 'www.zone.test.'],
+      ['www.zone.test.', '+dnssec', '+cdflag'],
+    ]) {
+      const told = await dig(resolver, `@${resolver.ip4}`, ...question);
+      const found = await dig(web, ANY, ...question);
+      const what = `${question.join(' ')}\n${found.text}`;
+      assert.equal(found.status, told.status, what);
+      assert.deepEqual(found.authority, told.authority, what);
+      assert.deepEqual(found.flags, told.flags, what);
+      assert.equal(found.edns, told.edns, what);
+      assert.equal(found.answers.length, told.answers.length, what);
+      // A cut answer may hold others of the many.
+      if (!found.flags.includes('tc')) assert.deepEqual(found.answers, told.answers, what);
+    }
+    const gone = await dig(web, ANY, 'gone.zone.test.');
+    assert.equal(gone.status, 'NXDOMAIN');
+    assert.match(gone.authority.join(), /SOA ns\.zone\.test\./);
+  });
+
+  test('a kept answer counts down and is asked for anew when its time is over', async () => {
+    const first = await dig(web, ANY, 'short.zone.test.');
+    assert.deepEqual(first.answers, ['short.zone.test. A 192.0.2.7']);
+    await new Promise(resolve => setTimeout(resolve, 1100));
+    const later = await dig(web, ANY, 'short.zone.test.');
+    assert.deepEqual(later.answers, first.answers);
+    assert.deepEqual(later.ttls, [1]);
+  });
+
+  test('a name server that is gone fails over to the next, and a changed resolv.conf counts without a restart', async () => {
+    // Nobody is at the first, nobody listens at the second.
+    await useResolvers('203.0.113.1', cart.ip4, resolver.ip6);
+    assert.deepEqual((await dig(web, ANY, 'www.zone.test.')).answers, ['www.zone.test. A 192.0.2.1']);
+    assert.equal((await dig(web, ANY, 'mail.zone.test.', 'MX')).answers.length, 1);
+    await useResolvers(cart.ip4);
+    const failed = awaitNewLine(
+      onN1,
+      line => line.scope === 'dns' && /^forwarding failed/.test(String(line['result'])),
+    );
+    const none = await dig(web, ANY, 'www.zone.test.');
+    assert.equal(none.status, 'SERVFAIL');
+    assert.deepEqual(none.answers, []);
+    await failed;
+    // The mesh's own names need no resolver.
+    assert.equal((await dig(web, ANY, `${CART}.`)).status, 'NOERROR');
+    await useResolvers(resolver.ip4);
+    assert.equal((await dig(web, ANY, 'www.zone.test.')).status, 'NOERROR');
+  });
+
+  async function useResolvers(...ips: string[]): Promise<void> {
+    const taken = awaitNewLine(onN1, line => line['resolvers'] === ips.join(' '));
+    await writeFile(resolvConf, ips.map(ip => `nameserver ${ip}\n`).join(''));
+    await taken;
+  }
+
+  test('a query is logged at debug with who asked what', async () => {
+    const line = awaitNewLine(onN1, each => each.scope === 'dns' && each['domain'] === 'cart.shop');
+    await dig(web, ANY, 'cart.shop.');
+    const { level, message, scope, ...fields } = await line;
+    assert.equal(level, 'debug');
+    assert.equal(fields['src.workload'], 'web');
+    assert.equal(fields['src.namespace'], 'shop');
+    assert.equal(fields['query'], 'A');
+    assert.equal(fields['result'], 'success');
+    assert.equal(fields['endpoints'], 1);
+    assert.ok(message !== '' && scope === 'dns');
+  });
+
+  test('glibc and musl resolve and curl reaches the service by its short name', async () => {
+    const inPod = ['-c', `mount --bind "$1" /etc/resolv.conf && shift && exec "$@"`, 'sh'];
+    const conf = join(SANDBOX_DIR, 'pod-resolv.conf');
+    await writeFile(conf, 'nameserver 203.0.113.53\nsearch shop.svc.cluster.local svc.cluster.local cluster.local\n');
+    const run = async (...command: string[]) => web.run('unshare', ['-m', 'sh', ...inPod, conf, ...command]);
+    const ahosts = await run('getent', 'ahosts', 'cart');
+    assert.match(ahosts.stdout, new RegExp(vip4.replaceAll('.', String.raw`\.`)), ahosts.stderr);
+    assert.match(ahosts.stdout, new RegExp(vip6));
+    const outside = await run('getent', 'ahostsv4', 'www.zone.test');
+    assert.match(outside.stdout, /192\.0\.2\.1/);
+    assert.notEqual((await run('getent', 'ahostsv4', 'gone.zone.test')).code, 0);
+    const page = await run('curl', '-sS', '--max-time', '8', '--noproxy', '', 'http://cart/');
+    assert.equal(page.stdout, 'this is cart', page.stderr);
+  });
+});
