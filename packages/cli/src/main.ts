@@ -5,6 +5,12 @@ import type { CaFlags, RevokeFlags, TokenFlags } from './commands/ca.ts';
 import type { DemoFlags } from './commands/demo.ts';
 import type { ExplainFlags } from './commands/explain.ts';
 import type { GetFlags } from './commands/get.ts';
+import type { DownFlags } from './commands/down.ts';
+import type { MeshFlags } from './commands/local-mesh.ts';
+import type { LogsFlags } from './commands/logs.ts';
+import type { PsFlags } from './commands/ps.ts';
+import type { RunFlags } from './commands/run.ts';
+import type { UpFlags } from './commands/up.ts';
 
 /** As `ambit control` has it. */
 const STATE = process.env['AMBIT_STATE'] || '/var/lib/ambit/control';
@@ -14,6 +20,8 @@ const program = new Command('ambit')
   .version('0.1.0')
   .showSuggestionAfterError()
   .exitOverride()
+  // So that words after `ambit run` and `ambit exec` are the command's own.
+  .enablePositionalOptions()
   .addHelpText(
     'after',
     `
@@ -143,6 +151,137 @@ Exit status: 0 let through, 1 denied, 2 the question is unclear, 3 cannot reach 
   .action(async (source: string, destination: string, flags: ExplainFlags) =>
     exitWith((await import('./commands/explain.ts')).explain(source, destination, flags)),
   );
+
+meshCommand('up')
+  .description('Bring up the mesh of this machine in the background: control plane, agent and ztunnel.')
+  .option('--systemd', 'as a unit of systemd, which brings it back after a reboot')
+  .option('--foreground', 'stay in the foreground, for another supervisor')
+  .option('--owner <uid>', 'user who may start workloads besides root (default: who called, through sudo too)')
+  .addHelpText(
+    'after',
+    `
+Examples:
+  sudo ambit up                        and then: ambit run --name web -- COMMAND
+  sudo ambit up --systemd              comes back by itself
+  sudo ambit up --foreground           under another supervisor
+
+Your policies and ServiceEntries go into /var/lib/ambit/objects; they are read as you save them.
+Exit status: 0 it is up, 1 it did not come up, 2 wrong usage, 3 lacks rights.`,
+  )
+  .action(async (flags: UpFlags) => exitWith((await import('./commands/up.ts')).up(flags)));
+
+meshCommand('down')
+  .description('End the mesh of this machine and its workloads, and put the network back as it was.')
+  .option('-f, --force', 'end workloads that run without asking')
+  .option('--purge', 'remove keys, logs and your objects too')
+  .addHelpText(
+    'after',
+    `
+Examples:
+  sudo ambit down                      asks when workloads run
+  sudo ambit down --force              for scripts
+  sudo ambit down --force --purge      as if it had never been here
+
+Exit status: 0 it is down, 1 workloads run or something is left, 2 wrong usage, 3 lacks rights.`,
+  )
+  .action(async (flags: DownFlags) => exitWith((await import('./commands/down.ts')).down(flags)));
+
+meshCommand('run')
+  .description("Run a command as a workload of this machine's mesh.")
+  .argument('<command...>', 'the command and its arguments, after --')
+  .option('-n, --namespace <name>', 'namespace', 'default')
+  .option('--service-account <name>', 'identity within the namespace', 'default')
+  .option('--name <name>', 'its name, in DNS too (default: made from the command)')
+  .option('--version-label <text>', 'label version, for policies and figures')
+  .option('-p, --publish <port>', '[IP:]HOSTPORT:PORT, reachable from the host; may be repeated', collect)
+  .option('--service <port>', 'NAME:PORT[:TARGET], an address that all who name it share; may be repeated', collect)
+  .option('-e, --env <variable>', 'NAME=VALUE; may be repeated', collect)
+  .option('-d, --detach', 'in the background; ambit logs shows what it prints')
+  .option('--no-mesh', 'a network and a name, but outside the mesh')
+  .addOption(new Option('--log-to <file>').hideHelp())
+  .passThroughOptions()
+  .addHelpText(
+    'after',
+    `
+Examples:
+  ambit run --name cart -- node server.js              reachable as http://cart:PORT by other workloads
+  ambit run --name web -- curl http://cart:8080        encrypted and authenticated on the way
+  ambit run -d --name api -p 8080:80 -- ./api          in the background, http://127.0.0.1:8080 on the host
+
+Its exit status is the command's. Ours: 1 refused, 2 wrong usage, 3 the mesh is not up or lacks rights.`,
+  )
+  .action(async (command: string[], flags: RunFlags & { versionLabel?: string }) => {
+    const { versionLabel, ...rest } = flags;
+    const { run } = await import('./commands/run.ts');
+    return exitWith(run(command, versionLabel === undefined ? rest : { ...rest, version: versionLabel }));
+  });
+
+meshCommand('ps')
+  .description("List the workloads of this machine's mesh.")
+  .option('-n, --namespace <name>', 'of one namespace only')
+  .addOption(new Option('-o, --output <format>', 'output format').choices(['table', 'wide', 'json']).default('table'))
+  .addHelpText(
+    'after',
+    `
+Examples:
+  ambit ps                             what runs, and whether it is protected
+  ambit ps -o wide                     with processes and commands
+  ambit ps -n shop -o json             for scripts
+
+Exit status: 0, 2 wrong usage, 3 the mesh is not up.`,
+  )
+  .action(async (flags: PsFlags) => exitWith((await import('./commands/ps.ts')).ps(flags)));
+
+meshCommand('exec')
+  .description('Run one more command in the network of a workload of this machine.')
+  .argument('<workload>', 'NAME or NAMESPACE/NAME')
+  .argument('<command...>', 'the command and its arguments, after --')
+  .passThroughOptions()
+  .addHelpText(
+    'after',
+    `
+Examples:
+  ambit exec web -- curl -s http://cart:8080
+  ambit exec shop/web -- getent hosts cart
+  sudo ambit exec web -- ss -tln
+
+Its exit status is the command's. Ours: 1 no such workload, 2 wrong usage, 3 the mesh is not up or lacks rights.`,
+  )
+  .action(async (workload: string, command: string[], flags: MeshFlags) =>
+    exitWith((await import('./commands/exec.ts')).exec(workload, command, flags)),
+  );
+
+meshCommand('logs')
+  .description('Show what a workload in the background has printed.')
+  .argument('<workload>', 'NAME or NAMESPACE/NAME')
+  .option('-f, --follow', 'and what it prints further, until it ends')
+  .addHelpText(
+    'after',
+    `
+Examples:
+  ambit logs cart
+  ambit logs shop/cart --follow
+  ambit logs cart | tail -20
+
+Exit status: 0, 1 no such workload, 2 it prints to a terminal, 3 the mesh is not up.`,
+  )
+  .action(async (workload: string, flags: LogsFlags) =>
+    exitWith((await import('./commands/logs.ts')).logs(workload, flags)),
+  );
+
+program
+  .command('local-agent', { hidden: true })
+  .argument('<json>')
+  .action(async (json: string) => exitWith((await import('./commands/local-agent.ts')).localAgent(json)));
+
+/** A command about the mesh of this machine. */
+function meshCommand(name: string): Command {
+  return program.command(name).option('--dir <dir>', 'keep everything below this directory');
+}
+
+function collect(value: string, before: readonly string[] = []): readonly string[] {
+  return [...before, value];
+}
 
 /** Gives commander's refusals our exit status, whatever command they come from. */
 function inherit(command: Command): Command {

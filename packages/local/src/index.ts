@@ -1,6 +1,8 @@
 export { type LocalDirectories, localDirectories, localPaths, type LocalPaths } from './directories.ts';
 export { LocalError, type LocalErrorCode } from './errors.ts';
-export { etcOf, type WorkloadView } from './local-workloads.ts';
+export { type LocalAgentOptions, runLocalAgent } from './local-agent.ts';
+export { etcOf, removeLeftovers, runningWorkloads } from './leftovers.ts';
+export { type WorkloadView } from './local-workloads.ts';
 export { removeHostNetwork } from './net/host-network.ts';
 export { signalProcess } from './process-identity.ts';
 export { olderLog, RotatingLog } from './rotating-log.ts';

@@ -3,24 +3,17 @@
 // so nothing of it is ever sent unseen. When it ends, however it ends, everything of it goes: found by looking every half
 // second, since an agent that was started again is nobody's parent.
 import { randomUUID } from 'node:crypto';
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
 import type { AgentPod, PodNamespace, PodSource, PodSourceEvents, RedirectionStatus } from '@ambit/cni';
 import { errorText, type Log } from '@ambit/log';
 import type { LocalPaths } from './directories.ts';
 import { LocalError } from './errors.ts';
+import { clearWorkload, etcOf, until } from './leftovers.ts';
 import { LocalServices } from './local-services.ts';
 import { HOST_NUMBER, addressOf, NumberPool } from './net/address-plan.ts';
 import type { HostNetwork } from './net/host-network.ts';
-import {
-  connectWorkload,
-  hasLink,
-  hostInterfaceOf,
-  removeLink,
-  strayLinks,
-  workloadAddresses,
-} from './net/workload-network.ts';
+import { connectWorkload, hostInterfaceOf, removeLink, strayLinks, workloadAddresses } from './net/workload-network.ts';
 import { podLabels, workloadIps } from './objects.ts';
 import type { ObjectsFile } from './objects-file.ts';
 import {
@@ -28,7 +21,6 @@ import {
   isAlive,
   netnsNameOf,
   ownerOf,
-  processesIn,
   type ProcessIdentity,
   signalProcess,
 } from './process-identity.ts';
@@ -70,7 +62,6 @@ const ENROL_TIMEOUT_MS = 20_000;
 const WATCH_PERIOD_MS = 500;
 /** Between the polite signal and the one that cannot be ignored. */
 const GRACE_MS = 5_000;
-const POLL_MS = 50;
 const HOST_RESOLV = '/etc/resolv.conf';
 /** Where systemd-resolved names the resolvers behind its own at 127.0.0.53. */
 const REAL_RESOLV = '/run/systemd/resolve/resolv.conf';
@@ -312,18 +303,7 @@ export class LocalWorkloads implements PodSource {
 
   /** What is left of a workload that has ended: processes in its network, its link, its files. */
   async #clear(workload: Workload): Promise<void> {
-    // The link goes with the namespace: while it is there, the namespace's name means what it meant.
-    if (hasLink(workload.hostInterface)) {
-      const isEmpty = () => {
-        const left = processesIn(workload.netnsName);
-        for (const pid of left) signalProcess(pid, 'SIGKILL');
-        return left.length === 0;
-      };
-      await until(isEmpty, GRACE_MS);
-      removeLink(workload.hostInterface);
-    }
-    this.#registry.forget(workload);
-    rmSync(etcOf(this.#deps.paths, workload), { recursive: true, force: true });
+    await clearWorkload(this.#deps.paths, this.#registry, workload);
     this.#numbers.release(workload.number);
   }
 
@@ -342,10 +322,6 @@ export class LocalWorkloads implements PodSource {
       services: this.#services.of(workloads),
     });
   }
-}
-
-export function etcOf(paths: Pick<LocalPaths, 'etc'>, workload: Pick<Workload, 'namespace' | 'name'>): string {
-  return join(paths.etc, `${workload.namespace}.${workload.name}`);
 }
 
 function podOf(workload: Workload): AgentPod {
@@ -379,11 +355,6 @@ function readIfThere(path: string): string | undefined {
   } catch {
     return undefined;
   }
-}
-
-async function until(isDone: () => boolean, timeoutMs: number): Promise<void> {
-  const end = performance.now() + timeoutMs;
-  while (!isDone() && performance.now() < end) await delay(POLL_MS);
 }
 
 function gone(): LocalError {

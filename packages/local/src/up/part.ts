@@ -30,6 +30,7 @@ export class Part {
   readonly #stopping = new AbortController();
   #state: PartState = { kind: 'waiting' };
   #starts = 0;
+  #failure: string | undefined;
   #child: ChildProcess | undefined;
   #loop: Promise<void> | undefined;
   #ready = Promise.withResolvers<void>();
@@ -46,6 +47,11 @@ export class Part {
 
   get restarts(): number {
     return Math.max(0, this.#starts - 1);
+  }
+
+  /** Why it ended last; undefined: it never did. */
+  get failure(): string | undefined {
+    return this.#failure;
   }
 
   /** Resolves when it has been ready once, or is stopped. */
@@ -72,6 +78,7 @@ export class Part {
       const startedAt = performance.now();
       const why = await this.#runOnce();
       if (signal.aborted) return;
+      this.#failure = why;
       this.#setState({ kind: 'failed', why });
       this.#log.error('A part ended and is started again', { part: this.plan.name, why, pauseMs });
       if (performance.now() - startedAt > STEADY_MS) pauseMs = FIRST_PAUSE_MS;

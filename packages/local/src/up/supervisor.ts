@@ -49,12 +49,7 @@ export class Supervisor {
         readiness: async () => askText(`${CONTROL_ADMIN}/ready`),
       }),
       agent: part('agent', {
-        command: [
-          ...options.ambit,
-          'agent',
-          '--local',
-          JSON.stringify({ ...options.directories, uid: options.ownerUid }),
-        ],
+        command: [...options.ambit, 'local-agent', JSON.stringify({ ...options.directories, uid: options.ownerUid })],
         env: async () => this.#environment(),
         readiness: async () => void (await askJson(this.#paths.localSocket, 'GET', '/v1/workloads')),
       }),
@@ -153,6 +148,7 @@ export class Supervisor {
       startedAt: this.#startedAt,
       parts: of(({ state }) => state),
       restarts: of(({ restarts }) => restarts),
+      failures: of(({ failure }) => failure),
     });
   }
 }

@@ -20,6 +20,8 @@ export interface UpStatus {
   readonly startedAt: string;
   readonly parts: Readonly<Record<PartName, PartState>>;
   readonly restarts: Readonly<Record<PartName, number>>;
+  /** Why a part ended last. */
+  readonly failures: Readonly<Record<PartName, string | undefined>>;
 }
 
 export function writeUpStatus(path: string, status: UpStatus): void {

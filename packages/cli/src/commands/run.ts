@@ -1,0 +1,168 @@
+// `ambit run`: any command as a workload of this machine's mesh. Its terminal, streams, signals and exit status are its own;
+// with --detach it runs in the background, its output in a bounded file.
+import { spawn } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { basename, join } from 'node:path';
+import {
+  etcOf,
+  type LocalDirectories,
+  LocalError,
+  type Launched,
+  launch,
+  localDirectories,
+  localPaths,
+  parsePublish,
+  parseService,
+  RotatingLog,
+  runUser,
+} from '@ambit/local';
+import { processOutput } from '../render/output.ts';
+import { ambitCommand } from './up.ts';
+import { askMesh, directoriesOf, type MeshFlags, tell, uid } from './local-mesh.ts';
+
+export interface RunFlags extends MeshFlags {
+  readonly namespace: string;
+  readonly serviceAccount: string;
+  readonly name?: string;
+  readonly version?: string;
+  readonly publish?: readonly string[];
+  readonly service?: readonly string[];
+  readonly env?: readonly string[];
+  readonly detach?: boolean;
+  /** false: --no-mesh. */
+  readonly mesh: boolean;
+  /** Of the background process that `--detach` starts: where output goes. */
+  readonly logTo?: string;
+}
+
+const FORWARDED = ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2'] as const;
+/** A terminal sends these to the command itself. */
+const FROM_TERMINAL: ReadonlySet<string> = new Set(['SIGINT', 'SIGQUIT']);
+
+/** What the background process says to whoever started it: once, then it is on its own. */
+type Word = { readonly ok: true; readonly ip: string } | { readonly ok: false; readonly problem: object };
+
+export async function run(command: readonly string[], flags: RunFlags): Promise<number> {
+  const output = processOutput();
+  try {
+    const directories = directoriesOf(flags);
+    const name = flags.name ?? defaultName(command[0] ?? '');
+    if (flags.detach === true) return await detach(name, command, flags);
+    const launched = await start(directories, name, command, flags);
+    if (flags.logTo !== undefined) say({ ok: true, ip: launched.workload.ip4 });
+    return await untilEnded(launched);
+  } catch (error) {
+    if (flags.logTo !== undefined && error instanceof LocalError) {
+      const { code, message, where, next } = error;
+      say({ ok: false, problem: { code, message, where, next } });
+      return 1;
+    }
+    return tell(output, error);
+  }
+}
+
+async function start(
+  directories: LocalDirectories,
+  name: string,
+  command: readonly string[],
+  flags: RunFlags,
+): Promise<Launched> {
+  const { namespace, serviceAccount, version, mesh, logTo } = flags;
+  const log = logTo === undefined ? undefined : new RotatingLog(logTo);
+  return launch({
+    request: {
+      name,
+      namespace,
+      serviceAccount,
+      version,
+      isMember: mesh,
+      publish: (flags.publish ?? []).map(parsePublish),
+      services: (flags.service ?? []).map(parseService),
+      command,
+      logPath: logTo,
+    },
+    user: runUser(process.env, uid, process.getgid?.() ?? 0),
+    env: { ...process.env, ...Object.fromEntries((flags.env ?? []).map(readVariable)) },
+    etc: etcOf(localPaths(directories), { namespace, name }),
+    ask: async (method, path, body) => askMesh(directories, method, path, body),
+    output: log === undefined ? undefined : chunk => log.write(chunk),
+  });
+}
+
+async function untilEnded({ ended, signal }: Launched): Promise<number> {
+  const handlers = FORWARDED.map(name => {
+    const pass = () => {
+      if (!(FROM_TERMINAL.has(name) && process.stdin.isTTY)) signal(name);
+    };
+    process.on(name, pass);
+    return { name, pass };
+  });
+  const status = await ended;
+  for (const { name, pass } of handlers) process.off(name, pass);
+  return status;
+}
+
+/** Starts us again in the background, and waits until the workload runs or cannot. */
+async function detach(name: string, command: readonly string[], flags: RunFlags): Promise<number> {
+  const output = processOutput();
+  const isOwn = uid !== 0;
+  const { workloadLogs } = localPaths(localDirectories({ dir: flags.dir, isRootless: isOwn, env: process.env, uid }));
+  const logTo = join(workloadLogs, `${flags.namespace}.${name}.log`);
+  const [program = '', ...ours] = ambitCommand();
+  const child = spawn(program, [...ours, ...runArguments(name, logTo, flags), '--', ...command], {
+    detached: true,
+    stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
+  });
+  const { promise, resolve } = Promise.withResolvers<Word | undefined>();
+  child.once('message', word => resolve(word as Word));
+  child.once('exit', () => resolve(undefined));
+  const word = await promise;
+  if (child.connected) child.disconnect();
+  child.unref();
+  // What went wrong before it could speak is on standard error already.
+  if (word === undefined) return 1;
+  if (!word.ok) {
+    const { code, message, where, next } = word.problem as LocalError;
+    return tell(output, new LocalError(code, message, { where, next }));
+  }
+  output.answer(`${flags.namespace}/${name}  ${word.ip}\n`);
+  return 0;
+}
+
+function runArguments(name: string, logTo: string, flags: RunFlags): string[] {
+  const pairs = (flag: string, values: readonly string[] | undefined) => (values ?? []).flatMap(each => [flag, each]);
+  return [
+    'run',
+    ...pairs('--name', [name]),
+    ...pairs('--namespace', [flags.namespace]),
+    ...pairs('--service-account', [flags.serviceAccount]),
+    ...pairs('--log-to', [logTo]),
+    ...(flags.version === undefined ? [] : ['--version-label', flags.version]),
+    ...(flags.mesh ? [] : ['--no-mesh']),
+    ...(flags.dir === undefined ? [] : ['--dir', flags.dir]),
+    ...pairs('--publish', flags.publish),
+    ...pairs('--service', flags.service),
+    ...pairs('--env', flags.env),
+  ];
+}
+
+function say(word: Word): void {
+  process.send?.(word, () => process.disconnect?.());
+}
+
+/** The program's name and four letters nobody else has. */
+function defaultName(program: string): string {
+  const base = basename(program)
+    .toLowerCase()
+    .replaceAll(/[^a-z0-9-]+/g, '-')
+    .replaceAll(/^-+|-+$/g, '')
+    .slice(0, 50);
+  return `${base === '' ? 'run' : base}-${randomBytes(2).toString('hex')}`;
+}
+
+function readVariable(text: string): readonly [string, string | undefined] {
+  const at = text.indexOf('=');
+  if (at === 0 || text === '') throw new LocalError('local.argument', `--env ${text} is not NAME=VALUE`);
+  // Without a value: the caller's own, as with docker.
+  return at < 0 ? [text, process.env[text]] : [text.slice(0, at), text.slice(at + 1)];
+}

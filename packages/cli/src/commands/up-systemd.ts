@@ -1,0 +1,61 @@
+// The mesh of this machine as one unit of systemd: comes back after a reboot and when its supervisor dies.
+import { spawnSync } from 'node:child_process';
+import { existsSync, rmSync, writeFileSync } from 'node:fs';
+import { LocalError } from '@ambit/local';
+
+const UNIT = 'ambit.service';
+const UNIT_PATH = `/etc/systemd/system/${UNIT}`;
+
+/** The unit's text. Workloads are not in its control group: they outlive a restart. */
+export function unitText(command: readonly string[]): string {
+  return `# Written by ambit up --systemd, removed by ambit down.
+[Unit]
+Description=Ambit, the mesh of this machine
+After=network-online.target
+Wants=network-online.target
+
+[Service]
+ExecStart=${command.map(quoted).join(' ')}
+Restart=always
+RestartSec=1
+KillMode=mixed
+TimeoutStopSec=40
+LimitNOFILE=1048576
+
+[Install]
+WantedBy=multi-user.target
+`;
+}
+
+/** @throws local.unsupported without systemd, local.part_failed */
+export function installUnit(command: readonly string[]): void {
+  if (!existsSync('/run/systemd/system')) {
+    throw new LocalError('local.unsupported', 'this machine was not started by systemd', {
+      next: 'ambit up without --systemd, or --foreground under another supervisor',
+    });
+  }
+  writeFileSync(UNIT_PATH, unitText(command), { mode: 0o644 });
+  systemctl('daemon-reload');
+  systemctl('enable', '--now', UNIT);
+}
+
+/** @returns whether there was one @throws local.part_failed */
+export function removeUnit(): boolean {
+  if (!existsSync(UNIT_PATH)) return false;
+  systemctl('disable', '--now', UNIT);
+  rmSync(UNIT_PATH, { force: true });
+  systemctl('daemon-reload');
+  return true;
+}
+
+function systemctl(...args: readonly string[]): void {
+  const { status, stderr } = spawnSync('systemctl', args, { encoding: 'utf8', timeout: 60_000 });
+  if (status === 0) return;
+  throw new LocalError('local.part_failed', `systemctl ${args.join(' ')} failed: ${(stderr ?? '').trim()}`);
+}
+
+/** systemd.syntax(7): `%` and `$` mean something in there. */
+function quoted(word: string): string {
+  const escaped = word.replaceAll('\\', '\\\\').replaceAll('"', '\\"').replaceAll('%', '%%').replaceAll('$', '$$$$');
+  return /^[\w./:@%=+-]+$/.test(word) ? escaped : `"${escaped}"`;
+}

@@ -1,0 +1,157 @@
+// `ambit up`: the mesh of this machine in the background, or as one unit of systemd. Repeating it shows how it stands.
+import { spawn } from 'node:child_process';
+import { closeSync, mkdirSync, openSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import {
+  isUp,
+  type LocalDirectories,
+  LocalError,
+  localDirectories,
+  localPaths,
+  PART_NAMES,
+  type PartName,
+  readUpStatus,
+  signalProcess,
+  Supervisor,
+  type UpStatus,
+} from '@ambit/local';
+import { createLog } from '@ambit/log';
+import { type Output, processOutput } from '../render/output.ts';
+import { type MeshFlags, tell, uid } from './local-mesh.ts';
+import { installUnit } from './up-systemd.ts';
+
+export interface UpFlags extends MeshFlags {
+  readonly systemd?: boolean;
+  readonly foreground?: boolean;
+  /** Who may start workloads; default: who called, through sudo too. */
+  readonly owner?: string;
+}
+
+const TIMEOUT_MS = 60_000;
+const PERIOD_MS = 100;
+/** A part that ended this often while coming up has a reason that waiting does not mend. */
+const MAX_RESTARTS = 3;
+const TITLES: Readonly<Record<PartName, string>> = { control: 'control plane', agent: 'agent', ztunnel: 'ztunnel' };
+
+export async function up(flags: UpFlags): Promise<number> {
+  const output = processOutput();
+  try {
+    if (uid !== 0) {
+      throw new LocalError('local.rights', 'ambit up changes networks, which takes root', { next: 'sudo ambit up' });
+    }
+    const directories = localDirectories({ dir: flags.dir, isRootless: false, env: process.env, uid });
+    if (flags.foreground === true) return await foreground(directories, ownerOf(flags));
+    const running = readUpStatus(localPaths(directories).upStatus);
+    if (running !== undefined) return await follow(output, directories);
+    const ambit = ambitCommand();
+    const args = ['up', '--foreground', '--owner', String(ownerOf(flags)), ...dirFlag(flags)];
+    if (flags.systemd === true) installUnit([...ambit, ...args]);
+    else startInBackground(directories, [...ambit, ...args]);
+    return await follow(output, directories);
+  } catch (error) {
+    return tell(output, error);
+  }
+}
+
+/** How this very program is started. */
+export function ambitCommand(): readonly string[] {
+  return [process.execPath, process.argv[1] ?? ''];
+}
+
+export function dirFlag({ dir }: MeshFlags): readonly string[] {
+  return dir === undefined ? [] : ['--dir', dir];
+}
+
+function ownerOf({ owner }: UpFlags): number {
+  const text = owner ?? process.env['SUDO_UID'] ?? String(uid);
+  if (/^\d{1,10}$/.test(text)) return Number(text);
+  throw new LocalError('local.argument', `--owner ${text} is no user id`);
+}
+
+async function foreground(directories: LocalDirectories, ownerUid: number): Promise<number> {
+  const write = (line: string) => void process.stdout.write(line);
+  const log = createLog({ write, format: 'plain', level: 'info' }, 'up');
+  const supervisor = new Supervisor({ directories, ambit: ambitCommand(), ownerUid, env: process.env, log });
+  const { promise: stopped, resolve: stop } = Promise.withResolvers<void>();
+  process.once('SIGTERM', () => stop());
+  process.once('SIGINT', () => stop());
+  // A terminal that goes away does not take the mesh with it.
+  process.on('SIGHUP', () => undefined);
+  const started = supervisor.start();
+  await Promise.race([stopped, started]);
+  await stopped;
+  await supervisor.stop();
+  return 0;
+}
+
+function startInBackground(directories: LocalDirectories, command: readonly string[]): void {
+  const [program = '', ...args] = command;
+  const { logs } = localPaths(directories);
+  mkdirSync(logs, { recursive: true, mode: 0o700 });
+  const log = openSync(join(logs, 'up.log'), 'w', 0o600);
+  spawn(program, args, { cwd: '/', detached: true, stdio: ['ignore', log, log] }).unref();
+  closeSync(log);
+}
+
+/** Shows how the parts get ready, and what keeps them from it. */
+async function follow(output: Output, directories: LocalDirectories): Promise<number> {
+  const paths = localPaths(directories);
+  const startedAt = performance.now();
+  const seconds = () => `${((performance.now() - startedAt) / 1000).toFixed(1)} s`;
+  const told = new Set<PartName>();
+  output.answer(`Ambit on this machine\n`);
+  let status: UpStatus | undefined;
+  const progress = new Progress(output);
+  while (performance.now() - startedAt < TIMEOUT_MS) {
+    status = readUpStatus(paths.upStatus) ?? status;
+    for (const name of PART_NAMES) {
+      const state = status?.parts[name];
+      if (state?.kind !== 'ready' || told.has(name)) continue;
+      told.add(name);
+      progress.clear();
+      output.answer(`  ${output.style.good('ready')}  ${TITLES[name].padEnd(32)}${seconds().padStart(8)}\n`);
+    }
+    if (status !== undefined && isUp(status)) {
+      output.answer(`\nlogs in ${paths.logs}; your policies go into ${paths.userObjects}\n`);
+      output.answer('next: ambit run --name web -- COMMAND\n');
+      return 0;
+    }
+    const stuck = PART_NAMES.find(name => (status?.restarts[name] ?? 0) >= MAX_RESTARTS);
+    if (stuck !== undefined) break;
+    progress.show(`  wait   ${waitingFor(status)}`, seconds());
+    await delay(PERIOD_MS);
+  }
+  progress.clear();
+  if (status !== undefined) signalProcess(status.supervisor.pid, 'SIGTERM');
+  throw new LocalError('local.part_failed', `the mesh of this machine did not come up: ${waitingFor(status)}`, {
+    where: `logs in ${paths.logs}`,
+    next: 'mend that and run ambit up again; ambit down clears up',
+  });
+}
+
+function waitingFor(status: UpStatus | undefined): string {
+  if (status === undefined) return 'its supervisor';
+  const name = PART_NAMES.find(each => status.parts[each].kind !== 'ready') ?? 'control';
+  const state = status.parts[name];
+  const failure = status.failures[name];
+  if (failure !== undefined) return failure;
+  return 'why' in state ? `${TITLES[name]}: ${state.why}` : TITLES[name];
+}
+
+/** One line that is replaced, on terminals only. */
+class Progress {
+  readonly #output: Output;
+
+  constructor(output: Output) {
+    this.#output = output;
+  }
+
+  show(text: string, time: string): void {
+    if (process.stdout.isTTY) this.#output.answer(`\r\u001B[K${text.slice(0, 66)}  ${this.#output.style.dim(time)}`);
+  }
+
+  clear(): void {
+    if (process.stdout.isTTY) this.#output.answer('\r\u001B[K');
+  }
+}
