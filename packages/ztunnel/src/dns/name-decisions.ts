@@ -21,7 +21,7 @@ interface Asking {
   readonly key: string;
   readonly name: string;
   readonly waitKey: string;
-  readonly then: Array<(decision: CompiledDecision) => void>;
+  readonly waiting: Array<(decision: CompiledDecision) => void>;
 }
 
 /** Decisions kept for one namespace and network. */
@@ -65,13 +65,13 @@ export class NameDecisions {
   ): void {
     // By pod: the answer to a pod that is removed meanwhile is not the others'.
     const waitKey = `${uid}\n${client ?? ''}\n${key}`;
-    const waiting = this.#waiting.get(waitKey);
-    if (waiting !== undefined) {
-      waiting.then.push(then);
+    const same = this.#waiting.get(waitKey);
+    if (same !== undefined) {
+      same.waiting.push(then);
       return;
     }
     const id = this.#nextId++;
-    const asking: Asking = { client, key, name: question.name, waitKey, then: [then] };
+    const asking: Asking = { client, key, name: question.name, waitKey, waiting: [then] };
     this.#asking.set(id, asking);
     this.#waiting.set(waitKey, asking);
     this.#ask(id, uid, question);
@@ -87,7 +87,7 @@ export class NameDecisions {
     if (asking.client !== undefined && compiled.kind !== 'unknown_client') {
       this.#keep(asking.client, asking.key, { name: asking.name, decision: compiled });
     }
-    for (const then of asking.then) then(compiled);
+    for (const then of asking.waiting) then(compiled);
   }
 
   forget(stale: StaleNames): void {

@@ -1,5 +1,5 @@
 // Datagrams on their way out, gathered over a turn and sent with one system call for each listener. One for the worker.
-import { Errno, type Fd, UdpAddresses, UdpBatch } from '@ambit/native';
+import { Errno, type Fd, type UdpAddresses, UdpBatch } from '@ambit/native';
 import type { Engine, Flushable } from '@ambit/proxy';
 
 const PLACES = 32;
