@@ -34,7 +34,7 @@ const DOORS = {
   koffi: ['native'],
   '@koromix': ['native'],
   '@bufbuild/protobuf': ['wire'],
-  '@kubernetes/client-node': ['control', 'kube'],
+  '@kubernetes/client-node': ['kube'],
   jose: ['control'],
   '@peculiar/x509': ['ztunnel'],
   'reflect-metadata': ['ztunnel'],

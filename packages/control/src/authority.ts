@@ -8,7 +8,7 @@ import { SelfSigned } from './ca/self-signed.ts';
 import type { SigningSource } from './ca/signing-source.ts';
 import type { ControlConfig } from './config/config.ts';
 import { ControlError } from './errors.ts';
-import type { KubeClient } from './kubernetes/kube-client.ts';
+import type { KubeClient } from '@ambit/kube';
 import { createSecretStore } from './kubernetes/secret-store.ts';
 import type { Log } from '@ambit/log';
 

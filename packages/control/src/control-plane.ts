@@ -25,7 +25,7 @@ import { faultText, type Log } from '@ambit/log';
 import { ControlError } from './errors.ts';
 import { type GrpcPorts, openGrpcPorts } from './grpc-ports.ts';
 import { type ConfigMapWriter, createConfigMapWriter } from './kubernetes/config-map-writer.ts';
-import { createKubeClient, type KubeClient } from './kubernetes/kube-client.ts';
+import { createKubeClient, type KubeClient } from '@ambit/kube';
 import { createKubernetesSource } from './kubernetes/kubernetes-source.ts';
 import { createTokenReviewer } from './kubernetes/token-reviewer.ts';
 import { MeshModel } from './model/mesh-model.ts';
@@ -80,12 +80,13 @@ export class ControlPlane implements AsyncDisposable {
 
   /**
    * Opens everything and returns once the doors are open; `sync` then brings the first whole state.
-   * @throws ControlError when something that is needed can never work
+   * @throws ControlError, KubeError when something that is needed can never work
    */
   static async open(config: ControlConfig, log: Log): Promise<ControlPlane> {
     await using closers = new AsyncDisposableStack();
     const claim = closers.use(await StateClaim.take(config.state));
-    const kube = config.cluster === 'none' ? undefined : createKubeClient(kubeAccess(config));
+    const kube =
+      config.cluster === 'none' ? undefined : createKubeClient(kubeAccess(config), { userAgent: 'ambit-control' });
     if (kube !== undefined) closers.defer(() => kube.close());
     const authority = await openAuthority(config, kube, log);
     closers.defer(async () => authority.close());
@@ -131,7 +132,7 @@ export class ControlPlane implements AsyncDisposable {
     };
   }
 
-  /** Starts the sources; resolves when all have delivered and the state is served. @throws ControlError */
+  /** Starts the sources; resolves when all have delivered and the state is served. @throws ControlError, KubeError */
   async sync(): Promise<void> {
     const sink = (changes: readonly ObjectChange[]): void => this.#take(changes);
     await Promise.all(this.#sources.map(async source => source.start(sink)));

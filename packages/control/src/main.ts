@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { type ControlConfig, type Environment, type Flags, readConfig } from './config/config.ts';
 import { ControlPlane } from './control-plane.ts';
 import { createLog, faultText } from '@ambit/log';
+import { KubeError } from '@ambit/kube';
 import { ControlError } from './errors.ts';
 
 export interface RunControlOptions {
@@ -56,7 +57,7 @@ async function stopped(signal: AbortSignal): Promise<void> {
 
 /** What failed, its code, and what to do: as every command of ours says it. */
 export function explainError(error: unknown): string {
-  if (!(error instanceof ControlError)) {
+  if (!(error instanceof ControlError || error instanceof KubeError)) {
     return `error: ${faultText(error)}\n`;
   }
   const next = error.next === undefined ? '' : `  next    ${error.next}\n`;

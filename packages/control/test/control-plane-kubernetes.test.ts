@@ -11,7 +11,7 @@ import { makeCsr } from '../src/ca/openssl-testing.ts';
 import { ADDRESS, AUTHORIZATION, ControlPeer, type DeltaStream, nodeOf } from './control-plane-peer.ts';
 import { type RunningControl, Workspace } from './control-plane-running.ts';
 import { CART, CART_POD, WEB, WEB_POD } from './control-plane-shop.ts';
-import { type ApiServer, startApiServer, type StoredObject } from './kubernetes/api-server.ts';
+import { type ApiServer, startApiServer, type StoredObject } from '../../kube/test/api-server.ts';
 
 const TOKEN = 'ztunnel-on-n1';
 

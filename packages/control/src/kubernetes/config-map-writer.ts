@@ -3,13 +3,9 @@
 // time for what somebody changed or deleted (no watch: that would need rights on all ConfigMaps). Learns of namespaces
 // from the changes of a source.
 import type { Diagnostic } from '../diagnostic.ts';
+import { asObject, at, Backoff, codeOf, jitter, type KubeClient, KubeError, mapAt, refusalOf } from '@ambit/kube';
 import { errorText, type Log } from '@ambit/log';
 import type { ObjectChange } from '../objects/types.ts';
-import { Backoff, jitter } from './backoff.ts';
-import { asObject, at, mapAt } from './json.ts';
-import type { KubeClient } from './kube-client.ts';
-import { codeOf, refusalOf } from './kube-error.ts';
-import { ControlError } from '../errors.ts';
 
 export interface ConfigMapWriterOptions {
   readonly client: KubeClient;
@@ -192,13 +188,13 @@ async function writeConfigMap(
   if (put.status !== 200) throw refusal(`update configmap ${namespace}/${name}`, put.status, put.body);
 }
 
-function refusal(what: string, status: number, body: unknown): ControlError {
-  return new ControlError(codeOf(status), `cannot ${what}: ${refusalOf(status, body).message}`);
+function refusal(what: string, status: number, body: unknown): KubeError {
+  return new KubeError(codeOf(status), `cannot ${what}: ${refusalOf(status, body).message}`);
 }
 
 function failure(namespace: string, error: unknown): Diagnostic {
   return {
-    code: error instanceof ControlError ? error.code : 'kube.failed',
+    code: error instanceof KubeError ? error.code : 'kube.failed',
     severity: 'error',
     message: `the mesh's roots are not published in namespace ${namespace}: ${errorText(error)}`,
     remedy: 'allow get, create and update on configmaps; it is tried again',

@@ -2,18 +2,25 @@
 // wanted, for each of them), their changes gathered into batches. What is forbidden, absent or unreadable holds nothing
 // else up; what was seen last stays in force while the server is away.
 import type { Diagnostic } from '../diagnostic.ts';
-import { ControlError } from '../errors.ts';
+import {
+  createDiscovery,
+  createKubeClient,
+  DEFAULT_TIMING,
+  KnownObjects,
+  type KubeAccess,
+  type KubeClient,
+  KubeError,
+  type ReadObject,
+  Reflector,
+  type ReflectorCounts,
+  type ResourceType,
+  type Timing,
+} from '@ambit/kube';
 import type { Log } from '@ambit/log';
-import type { Kind } from '../objects/types.ts';
+import type { Kind, KubeObject } from '../objects/types.ts';
 import type { ChangeSink, Source } from '../sources/source.ts';
 import { ChangeBatch } from './change-batch.ts';
-import { createDiscovery } from './discovery.ts';
-import { KnownObjects, type ReadObject } from './known-objects.ts';
-import { createKubeClient, type KubeClient } from './kube-client.ts';
-import type { KubeAccess } from './kube-config.ts';
-import { Reflector, type ReflectorCounts, type ReflectorScope } from './reflector.ts';
 import { RESOURCE_TYPES } from './resources.ts';
-import { DEFAULT_TIMING, type Timing } from './timing.ts';
 
 export interface KubernetesSourceOptions extends KubeAccess {
   /** Use these connections, which the caller closes; else own ones are made from the access options. */
@@ -23,7 +30,7 @@ export interface KubernetesSourceOptions extends KubeAccess {
   /** Only these kinds; undefined: all that the mesh is made of. */
   readonly kinds?: readonly Kind[] | undefined;
   readonly log: Log;
-  readonly readObject: ReadObject;
+  readonly readObject: ReadObject<KubeObject, Diagnostic, Kind>;
   readonly timing?: Partial<Timing> | undefined;
   /** In [0, 1), for jitter. */
   readonly random?: (() => number) | undefined;
@@ -44,7 +51,7 @@ export function createKubernetesSource(options: KubernetesSourceOptions): Kubern
   const closing = new AbortController();
   const synced = Promise.withResolvers<void>();
   synced.promise.catch(() => undefined); // start() passes it on; close() may reject it before anybody asks
-  const parts: { readonly reflector: Reflector; readonly known: KnownObjects }[] = [];
+  const parts: { readonly reflector: Reflector; readonly known: KnownObjects<KubeObject, Diagnostic, Kind> }[] = [];
   let batch: ChangeBatch | undefined;
   let running: Promise<unknown> = Promise.resolve();
   let state: 'new' | 'starting' | 'synced' | 'closed' = 'new';
@@ -59,7 +66,9 @@ export function createKubernetesSource(options: KubernetesSourceOptions): Kubern
   };
 
   const problems = (): readonly Diagnostic[] => {
-    const found = parts.flatMap(({ reflector }) => (reflector.problem === undefined ? [] : [reflector.problem]));
+    const found: Diagnostic[] = parts.flatMap(({ reflector }) =>
+      reflector.problem === undefined ? [] : [reflector.problem],
+    );
     let more = 0;
     for (const { known } of parts) {
       for (const problem of known.problems()) {
@@ -75,7 +84,12 @@ export function createKubernetesSource(options: KubernetesSourceOptions): Kubern
     batch = changes;
     const discovery = createDiscovery({ client, shareMs: Math.min(5000, timing.probeMs / 4) });
     for (const scope of scopesOf(options)) {
-      const known = new KnownObjects(scope.type.kind, options.readObject, change => changes.add(change));
+      const { kind } = scope.type;
+      const known = new KnownObjects({
+        kind,
+        read: options.readObject,
+        emit: (name, object) => changes.add({ ref: { kind, ...name }, object }),
+      });
       const random = options.random ?? Math.random;
       const reflector = new Reflector({ client, discovery, known, log, random, timing, onSettled }, scope);
       parts.push({ reflector, known });
@@ -86,7 +100,7 @@ export function createKubernetesSource(options: KubernetesSourceOptions): Kubern
 
   return {
     async start(sink) {
-      if (state !== 'new') throw new ControlError('kube.started', 'the source was started before');
+      if (state !== 'new') throw new KubeError('kube.started', 'the source was started before');
       state = 'starting';
       // A configuration that cannot be read is the one thing that no waiting mends.
       ({ server } = await client.open());
@@ -121,10 +135,15 @@ export function createKubernetesSource(options: KubernetesSourceOptions): Kubern
   };
 }
 
-function scopesOf({ namespaces, kinds }: KubernetesSourceOptions): readonly ReflectorScope[] {
+interface KindScope {
+  readonly type: ResourceType<Kind>;
+  readonly namespace: string | undefined;
+}
+
+function scopesOf({ namespaces, kinds }: KubernetesSourceOptions): readonly KindScope[] {
   const types = RESOURCE_TYPES.filter(type => kinds === undefined || kinds.includes(type.kind));
   const named = namespaces === undefined ? undefined : [...new Set(namespaces)];
-  return types.flatMap((type): readonly ReflectorScope[] => {
+  return types.flatMap((type): readonly KindScope[] => {
     const isSplit = named !== undefined && (type.isNamespaced || type.kind === 'Namespace');
     return isSplit ? named.map(namespace => ({ type, namespace })) : [{ type, namespace: undefined }];
   });
@@ -139,6 +158,6 @@ function furtherProblems(count: number): Diagnostic {
   };
 }
 
-function closedError(): ControlError {
-  return new ControlError('kube.closed', 'the source was closed before it was in step with the API server');
+function closedError(): KubeError {
+  return new KubeError('kube.closed', 'the source was closed before it was in step with the API server');
 }

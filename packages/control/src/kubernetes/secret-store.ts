@@ -1,9 +1,6 @@
 // One Secret of the cluster, read and replaced as a whole with optimistic concurrency: of two who write from the same
 // version, one is told that it lost. Keys of the Secret that the writer does not name are kept.
-import { ControlError } from '../errors.ts';
-import { asObject, at, mapAt, textAt } from './json.ts';
-import type { KubeClient, KubeResponse } from './kube-client.ts';
-import { refusalError } from './kube-error.ts';
+import { asObject, at, type KubeClient, KubeError, type KubeResponse, mapAt, refusalError, textAt } from '@ambit/kube';
 
 export interface SecretContents {
   readonly data: Readonly<Record<string, Uint8Array>>;
@@ -19,11 +16,11 @@ export type SecretWrite =
 export interface SecretStore {
   /** For people: `secret istio-system/istio-ca-secret`. */
   readonly name: string;
-  /** @throws ControlError `kube.*` */
+  /** @throws KubeError `kube.*` */
   get(): Promise<SecretContents | undefined>;
-  /** Only where there is none. @throws ControlError `kube.*` */
+  /** Only where there is none. @throws KubeError `kube.*` */
   create(data: SecretContents['data']): Promise<SecretWrite>;
-  /** Only while the Secret is as `previous` says. @throws ControlError `kube.*` */
+  /** Only while the Secret is as `previous` says. @throws KubeError `kube.*` */
   update(data: SecretContents['data'], previous: SecretContents): Promise<SecretWrite>;
 }
 
@@ -87,7 +84,7 @@ export function createSecretStore({
 function contentsOf(body: unknown, label: string): SecretContents {
   const resourceVersion = textAt(body, 'metadata', 'resourceVersion');
   if (at(body, 'metadata') === undefined || resourceVersion === '') {
-    throw new ControlError('kube.bad_response', `the API server's answer for ${label} is no Secret`);
+    throw new KubeError('kube.bad_response', `the API server's answer for ${label} is no Secret`);
   }
   const data = Object.entries(mapAt(body, 'data')).map(([key, value]) => [key, Buffer.from(value, 'base64')] as const);
   return { data: Object.fromEntries(data), resourceVersion };

@@ -2,11 +2,9 @@
 // answer for another audience, or one that is no service account lets nobody in. Verdicts are remembered for a minute at
 // most, by the token's hash, never the token; so a deleted pod's token lives on here for as long.
 import { createHash } from 'node:crypto';
+import { at, isObject, type KubeClient, refusalOf, textAt, textsAt } from '@ambit/kube';
 import { errorText, type Log } from '@ambit/log';
 import type { AuthOutcome, Authenticator, Caller, Credentials } from '../auth/caller.ts';
-import { at, isObject, textAt, textsAt } from './json.ts';
-import type { KubeClient } from './kube-client.ts';
-import { refusalOf } from './kube-error.ts';
 
 export interface TokenReviewerOptions {
   readonly client: KubeClient;

@@ -6,6 +6,7 @@ import {
   type ServiceMessage,
   type WorkloadMessage,
 } from '@ambit/wire/resources';
+import { EMPTY_METADATA } from '../objects/metadata.ts';
 import {
   type EndpointSliceObject,
   type GatewayListener,
@@ -25,18 +26,7 @@ import { DEFAULT_SETTINGS, type MeshSettings } from '../settings.ts';
 import { MeshModel } from './mesh-model.ts';
 
 export function meta(name: string, inNamespace: string, more: Partial<Metadata> = {}): Metadata {
-  return {
-    name,
-    namespace: inNamespace,
-    uid: '',
-    labels: {},
-    annotations: {},
-    generateName: '',
-    creationTime: undefined,
-    isDeleting: false,
-    controller: undefined,
-    ...more,
-  };
+  return { ...EMPTY_METADATA, name, namespace: inNamespace, ...more };
 }
 
 export function namespace(name: string, labels: Labels = {}, annotations: Labels = {}): KubeObject {

@@ -9,7 +9,7 @@ const NAME = /^[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?$/;
 /** @param isNamespaced namespaced objects without a namespace are in `default`; others have none, whatever they say */
 export function readMetadata(object: Fields, isNamespaced: boolean): Metadata {
   const fields = object.requiredChild('metadata');
-  if (fields === undefined) return EMPTY;
+  if (fields === undefined) return EMPTY_METADATA;
   return {
     name: readName(fields),
     namespace: isNamespaced ? readNamespace(fields) : '',
@@ -23,7 +23,8 @@ export function readMetadata(object: Fields, isNamespaced: boolean): Metadata {
   };
 }
 
-const EMPTY: Metadata = {
+/** Of an object that says nothing of itself. */
+export const EMPTY_METADATA: Metadata = {
   name: '',
   namespace: '',
   uid: '',

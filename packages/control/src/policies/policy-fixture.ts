@@ -1,6 +1,7 @@
 // Short ways to write policies in tests.
 import type { AuthorizationInit, Json } from '@ambit/wire/resources';
 import { authorizationToJson, decodeAuthorizationMessage, encodeAuthorization } from '@ambit/wire/resources';
+import { EMPTY_METADATA } from '../objects/metadata.ts';
 import type {
   AuthorizationPolicyObject,
   Labels,
@@ -14,18 +15,7 @@ import type {
 } from '../objects/types.ts';
 
 export function metadata(fields: Partial<Metadata> = {}): Metadata {
-  return {
-    name: 'p',
-    namespace: 'shop',
-    uid: '',
-    labels: {},
-    annotations: {},
-    generateName: '',
-    creationTime: undefined,
-    isDeleting: false,
-    controller: undefined,
-    ...fields,
-  };
+  return { ...EMPTY_METADATA, name: 'p', namespace: 'shop', ...fields };
 }
 
 export function source(lists: Partial<PolicySource>): PolicySource {

@@ -1,24 +1,12 @@
 // Who is let in, and whether an independent client sees the same: the server of these tests must be right.
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
-import { readFileSync, writeFileSync } from 'node:fs';
-import path from 'node:path';
-import { describe, test, type TestContext } from 'node:test';
+import { describe, test } from 'node:test';
 import { CoreV1Api, KubeConfig, makeInformer, type V1Pod } from '@kubernetes/client-node';
-import { createKubeClient } from '../../src/kubernetes/kube-client.ts';
-import { follow, pod, startServer, temporaryDirectory } from './fixture.ts';
+import { pod } from '../../../kube/test/objects.ts';
+import { selfSigned, startServer, temporaryDirectory } from '../../../kube/test/serving.ts';
+import { follow } from './fixture.ts';
 
 const LIMIT = { timeout: 15_000 };
-
-function selfSigned(t: TestContext, name: string): { readonly cert: string; readonly key: string } {
-  const at = path.join(temporaryDirectory(t), name);
-  const files = ['-keyout', `${at}.key`, '-out', `${at}.crt`];
-  const kind = ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '1'];
-  execFileSync('openssl', [...kind, ...files, '-subj', `/CN=${name}`, '-addext', 'subjectAltName=IP:127.0.0.1'], {
-    stdio: 'ignore',
-  });
-  return { cert: readFileSync(`${at}.crt`, 'utf8'), key: readFileSync(`${at}.key`, 'utf8') };
-}
 
 describe('access to the API server', LIMIT, () => {
   test('TLS with a bearer token', async t => {
@@ -27,37 +15,6 @@ describe('access to the API server', LIMIT, () => {
     const { view, started } = follow(t, server, { kinds: ['Pod'] });
     await started;
     assert.equal(view.objects.size, 1);
-  });
-
-  test('a client certificate', async t => {
-    const client = selfSigned(t, 'client');
-    const server = await startServer(t, {
-      tls: { ...selfSigned(t, 'server'), clientCa: client.cert },
-      auth: { tokens: [] },
-    });
-    const user = {
-      'client-certificate-data': Buffer.from(client.cert).toString('base64'),
-      'client-key-data': Buffer.from(client.key).toString('base64'),
-    };
-    const kube = createKubeClient({ kubeconfig: server.writeKubeconfig(temporaryDirectory(t), user) });
-    t.after(() => kube.close());
-    assert.equal((await kube.request({ path: '/api/v1/pods' })).status, 200);
-    const nobody = createKubeClient({ kubeconfig: server.writeKubeconfig(temporaryDirectory(t)) });
-    t.after(() => nobody.close());
-    assert.equal((await nobody.request({ path: '/api/v1/pods' })).status, 401);
-  });
-
-  test('a server with a certificate of another CA is not talked to', async t => {
-    const server = await startServer(t, { tls: selfSigned(t, 'server'), auth: { tokens: ['secret'] } });
-    const other = await startServer(t, { tls: selfSigned(t, 'other'), auth: { tokens: ['secret'] } });
-    const directory = temporaryDirectory(t);
-    const mixed = readFileSync(server.writeKubeconfig(directory), 'utf8').replace(server.url, other.url);
-    const file = path.join(directory, 'mixed');
-    writeFileSync(file, mixed);
-    const kube = createKubeClient({ kubeconfig: file });
-    t.after(() => kube.close());
-    await assert.rejects(kube.request({ path: '/api/v1/pods' }), { code: 'kube.unreachable' });
-    assert.equal(other.requests.length, 0);
   });
 
   test('wrong credentials are a problem, not an empty mesh', async t => {
@@ -70,14 +27,6 @@ describe('access to the API server', LIMIT, () => {
     while (source.status.problems.length === 0) await new Promise(setImmediate);
     assert.equal(source.status.problems[0]?.code, 'kube.unauthorized');
     assert.equal(source.status.isSynced, false);
-  });
-
-  test('an answer beyond the bound is refused', async t => {
-    const server = await startServer(t);
-    for (let i = 0; i < 20; i += 1) server.put(pod(`p${String(i)}`));
-    const kube = createKubeClient({ kubeconfig: server.writeKubeconfig(temporaryDirectory(t)) });
-    t.after(() => kube.close());
-    await assert.rejects(kube.request({ path: '/api/v1/pods', maxBytes: 1000 }), { code: 'kube.bad_response' });
   });
 
   test("the official client's informer sees what our source sees", async t => {

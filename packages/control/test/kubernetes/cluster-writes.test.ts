@@ -2,14 +2,14 @@
 import assert from 'node:assert/strict';
 import { describe, test, type TestContext } from 'node:test';
 import { type ConfigMapWriter, createConfigMapWriter } from '../../src/kubernetes/config-map-writer.ts';
-import { at, mapAt } from '../../src/kubernetes/json.ts';
-import { createKubeClient, type KubeClient } from '../../src/kubernetes/kube-client.ts';
+import { at, createKubeClient, type KubeClient, mapAt } from '@ambit/kube';
 import { createSecretStore } from '../../src/kubernetes/secret-store.ts';
 import { SILENT_LOG } from '@ambit/log';
 import { readObject } from '../../src/objects/index.ts';
 import type { ObjectChange } from '../../src/objects/types.ts';
-import type { ApiServer } from './api-server.ts';
-import { namespace, startServer, temporaryDirectory } from './fixture.ts';
+import type { ApiServer } from '../../../kube/test/api-server.ts';
+import { namespace } from '../../../kube/test/objects.ts';
+import { startServer, temporaryDirectory } from '../../../kube/test/serving.ts';
 
 const LIMIT = { timeout: 15_000 };
 const bytes = (text: string): Uint8Array => Buffer.from(text);

@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { follow, namespace, pod, startServer } from './fixture.ts';
-import { startApiServer, type StoredObject } from './api-server.ts';
-import { MESH_CRDS, type ServedResource } from './served-resources.ts';
+import { namespace, pod } from '../../../kube/test/objects.ts';
+import { startServer } from '../../../kube/test/serving.ts';
+import { follow } from './fixture.ts';
+import { startApiServer, type StoredObject } from '../../../kube/test/api-server.ts';
+import { MESH_CRDS, type ServedResource } from '../../../kube/test/served-resources.ts';
 
 const PODS = { kinds: ['Pod'] } as const;
 const LIMIT = { timeout: 15_000 };
@@ -300,7 +302,7 @@ describe('kubernetes source', LIMIT, () => {
   test('a configuration that cannot work is refused at start', async t => {
     const server = await startServer(t);
     for (const options of [{ kubeconfig: '/nonexistent/kubeconfig' }, { context: 'other' }]) {
-      await assert.rejects(follow(t, server, options).started, { name: 'ControlError', code: 'kube.config' });
+      await assert.rejects(follow(t, server, options).started, { name: 'KubeError', code: 'kube.config' });
     }
   });
 

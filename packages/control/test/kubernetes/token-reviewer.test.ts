@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import { describe, test, type TestContext } from 'node:test';
-import { createKubeClient } from '../../src/kubernetes/kube-client.ts';
+import { createKubeClient } from '@ambit/kube';
 import { createTokenReviewer, type TokenReviewerOptions } from '../../src/kubernetes/token-reviewer.ts';
 import { SILENT_LOG } from '@ambit/log';
 import type { AuthOutcome } from '../../src/auth/caller.ts';
-import type { ApiServer, ReviewedToken } from './api-server.ts';
-import { startServer, temporaryDirectory } from './fixture.ts';
+import type { ApiServer, ReviewedToken } from '../../../kube/test/api-server.ts';
+import { startServer, temporaryDirectory } from '../../../kube/test/serving.ts';
 
 const ZTUNNEL: ReviewedToken = {
   username: 'system:serviceaccount:istio-system:ztunnel',

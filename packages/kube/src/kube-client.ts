@@ -5,7 +5,7 @@ import http from 'node:http';
 import https from 'node:https';
 import { createHash } from 'node:crypto';
 import { errorText } from '@ambit/log';
-import { ControlError } from '../errors.ts';
+import { KubeError } from './errors.ts';
 import {
   type Authorization,
   type KubeAccess,
@@ -15,13 +15,15 @@ import {
 } from './kube-config.ts';
 
 export interface KubeRequest {
-  /** `GET` when absent. */
-  readonly method?: 'GET' | 'POST' | 'PUT';
+  /** `GET` when absent; `PATCH` sends a JSON merge patch (RFC 7396). */
+  readonly method?: 'GET' | 'POST' | 'PUT' | 'PATCH';
   /** Absolute path below the server's base. */
   readonly path: string;
   readonly query?: Readonly<Record<string, string>>;
   /** Sent as JSON. */
   readonly body?: unknown;
+  /** What is wanted back. Default `application/json`. */
+  readonly accept?: string;
   readonly signal?: AbortSignal | undefined;
   /** For the whole request; for a stream: until its head has arrived. Default 30 s. */
   readonly timeoutMs?: number;
@@ -42,9 +44,9 @@ export type KubeStream =
   | { readonly kind: 'refused'; readonly response: KubeResponse };
 
 export interface KubeClient {
-  /** Loads the configuration now, which every request does otherwise. @throws ControlError `kube.config` */
+  /** Loads the configuration now, which every request does otherwise. @throws KubeError `kube.config` */
   open(): Promise<{ readonly server: string }>;
-  /** @throws ControlError `kube.config`, `kube.credentials`, `kube.unreachable`, `kube.timeout`, `kube.bad_response`, `kube.closed` */
+  /** @throws KubeError `kube.config`, `kube.credentials`, `kube.unreachable`, `kube.timeout`, `kube.bad_response`, `kube.closed` */
   request(request: KubeRequest): Promise<KubeResponse>;
   /** As `request`, for a body without an end. Reading rejects when the connection breaks. */
   stream(request: KubeRequest): Promise<KubeStream>;
@@ -57,7 +59,12 @@ const DEFAULT_MAX_BYTES = 16 * 1024 * 1024;
 /** Finds a dead peer in some 40 s (the kernel's further probes come each second). */
 const KEEP_ALIVE_MS = 30_000;
 
-export function createKubeClient(access: KubeAccess): KubeClient {
+export interface KubeClientOptions {
+  /** By which the server's audit log knows us. Default `ambit`. */
+  readonly userAgent?: string;
+}
+
+export function createKubeClient(access: KubeAccess, options: KubeClientOptions = {}): KubeClient {
   let endpoint: Promise<KubeEndpoint> | undefined;
   const agents = new AgentCache();
   const closing = new AbortController();
@@ -77,21 +84,21 @@ export function createKubeClient(access: KubeAccess): KubeClient {
     const url = new URL(server);
     url.pathname = `${url.pathname.replace(/\/+$/, '')}${request.path}`;
     url.search = new URLSearchParams(request.query).toString();
-    const options = {
+    const contentType = request.method === 'PATCH' ? 'application/merge-patch+json' : 'application/json';
+    const requestOptions = {
       method: request.method ?? 'GET',
       headers: {
         ...authorization.headers,
-        accept: 'application/json',
-        'user-agent': 'ambit-control',
-        ...(payload === undefined
-          ? {}
-          : { 'content-type': 'application/json', 'content-length': Buffer.byteLength(payload) }),
+        accept: request.accept ?? 'application/json',
+        'user-agent': options.userAgent ?? 'ambit',
+        ...(payload === undefined ? {} : { 'content-type': contentType, 'content-length': Buffer.byteLength(payload) }),
       },
       agent: agents.agentFor(server, authorization),
       signal,
     };
     return new Promise((resolve, reject) => {
-      const outgoing = url.protocol === 'https:' ? https.request(url, options) : http.request(url, options);
+      const outgoing =
+        url.protocol === 'https:' ? https.request(url, requestOptions) : http.request(url, requestOptions);
       outgoing.once('response', resolve);
       outgoing.on('error', reject); // stays: errors after the head also come through the response
       outgoing.end(payload);
@@ -107,11 +114,11 @@ export function createKubeClient(access: KubeAccess): KubeClient {
     } catch (error) {
       deadline.release();
       if (closing.signal.aborted || request.signal?.aborted === true) {
-        throw new ControlError('kube.closed', `${what} was given up`, { cause: error });
+        throw new KubeError('kube.closed', `${what} was given up`, { cause: error });
       }
-      if (deadline.isOver) throw new ControlError('kube.timeout', `${what} was not answered in time`, { cause: error });
-      if (error instanceof ControlError) throw error;
-      throw new ControlError('kube.unreachable', `${what}: ${errorText(error)}`, {
+      if (deadline.isOver) throw new KubeError('kube.timeout', `${what} was not answered in time`, { cause: error });
+      if (error instanceof KubeError) throw error;
+      throw new KubeError('kube.unreachable', `${what}: ${errorText(error)}`, {
         cause: error,
         next: 'check the address of the API server, the network between, and its certificate',
       });
@@ -256,8 +263,8 @@ function parseBody(text: string, status: number, request: KubeRequest): unknown 
   }
 }
 
-function badResponse(request: KubeRequest, what: string): ControlError {
-  return new ControlError('kube.bad_response', `the answer to ${request.method ?? 'GET'} ${request.path} ${what}`, {
+function badResponse(request: KubeRequest, what: string): KubeError {
+  return new KubeError('kube.bad_response', `the answer to ${request.method ?? 'GET'} ${request.path} ${what}`, {
     next: 'is this the address of a Kubernetes API server?',
   });
 }
@@ -265,7 +272,7 @@ function badResponse(request: KubeRequest, what: string): ControlError {
 /** Credentials may come from a plugin that hangs; the request's deadline holds for it too. */
 async function withAbort<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
   const { promise: aborted, reject } = Promise.withResolvers<never>();
-  const onAbort = (): void => reject(new ControlError('kube.credentials', 'credentials were not ready in time'));
+  const onAbort = (): void => reject(new KubeError('kube.credentials', 'credentials were not ready in time'));
   if (signal.aborted) onAbort();
   signal.addEventListener('abort', onAbort);
   try {

@@ -4,7 +4,7 @@
 // Connections are not its business here: its own watch has no bookmarks, paging or bounds (see docs/dependencies.md).
 import type { RequestOptions, Agent } from 'node:https';
 import { errorText } from '@ambit/log';
-import { ControlError } from '../errors.ts';
+import { KubeError } from './errors.ts';
 
 export interface KubeAccess {
   /** Path of a kubeconfig; undefined: `KUBECONFIG`, then `~/.kube/config`, then in-cluster. */
@@ -34,11 +34,11 @@ export interface TlsMaterial {
 export interface KubeEndpoint {
   /** Base address; may have a path. */
   readonly server: URL;
-  /** @throws ControlError `kube.credentials` when there are none to be had (a plugin failed, a file is gone) */
+  /** @throws KubeError `kube.credentials` when there are none to be had (a plugin failed, a file is gone) */
   authorize(): Promise<Authorization>;
 }
 
-/** @throws ControlError `kube.config` */
+/** @throws KubeError `kube.config` */
 export async function loadKubeConfig(access: KubeAccess): Promise<KubeEndpoint> {
   const { KubeConfig } = await import('@kubernetes/client-node');
   const config = new KubeConfig();
@@ -47,7 +47,7 @@ export async function loadKubeConfig(access: KubeAccess): Promise<KubeEndpoint> 
     else if (access.kubeconfig === undefined) config.loadFromDefault();
     else config.loadFromFile(access.kubeconfig);
   } catch (error) {
-    if (error instanceof ControlError) throw error;
+    if (error instanceof KubeError) throw error;
     throw configError(`cannot read the kubeconfig ${access.kubeconfig ?? '(default)'}: ${errorText(error)}`, error);
   }
   if (access.context !== undefined) {
@@ -79,7 +79,7 @@ export async function loadKubeConfig(access: KubeAccess): Promise<KubeEndpoint> 
       try {
         await config.applyToHTTPSOptions(options);
       } catch (error) {
-        throw new ControlError('kube.credentials', `no credentials for ${cluster.server}: ${errorText(error)}`, {
+        throw new KubeError('kube.credentials', `no credentials for ${cluster.server}: ${errorText(error)}`, {
           cause: error,
           next: 'check the user of the kubeconfig: its plugin, token file or certificate',
         });
@@ -108,8 +108,8 @@ function loadInCluster(config: { loadFromCluster(): void }): void {
   config.loadFromCluster();
 }
 
-function configError(message: string, cause?: unknown): ControlError {
-  return new ControlError('kube.config', message, { cause, next: 'name a kubeconfig and a context that exist' });
+function configError(message: string, cause?: unknown): KubeError {
+  return new KubeError('kube.config', message, { cause, next: 'name a kubeconfig and a context that exist' });
 }
 
 /** Token files end in a newline often enough; a header value may not. */

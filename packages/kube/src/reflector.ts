@@ -10,22 +10,35 @@
 // Whatever stands in the way becomes `problem`; what was delivered stays in force, but for a resource that is gone.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { errorText, type Log } from '@ambit/log';
-import type { Diagnostic } from '../diagnostic.ts';
+import type { KubeProblem } from './problem.ts';
 import { Backoff, jitter } from './backoff.ts';
 import type { Discovery } from './discovery.ts';
 import { at, listAt, textAt } from './json.ts';
-import type { KnownObjects } from './known-objects.ts';
 import type { KubeClient, KubeResponse } from './kube-client.ts';
-import { isExpired } from './kube-error.ts';
+import { isExpired } from './refusal.ts';
 import { forbidden, refused, thrown } from './reflector-problems.ts';
-import { apiVersionOf, collectionPath, qualifiedName, type ResourceType } from './resources.ts';
+import { apiVersionOf, collectionPath, qualifiedName, type ResourceType } from './resource-type.ts';
 import type { Timing } from './timing.ts';
 import { readWatch, type WatchEnd } from './watch-reader.ts';
+
+/** Whom a reflector tells what the server says. Nothing may throw. */
+export interface ObjectSink {
+  /** How many objects it holds. */
+  readonly count: number;
+  /** A whole list begins: until `endList`, what is not put counts as gone. A list that broke off is begun again. */
+  readonly beginList: () => void;
+  readonly endList: () => void;
+  /** @param apiVersion of the collection; an object's own goes before it. */
+  readonly put: (raw: unknown, apiVersion: string) => void;
+  readonly remove: (raw: unknown) => void;
+  /** The resource itself is gone, and so is everything of it. */
+  readonly clear: () => void;
+}
 
 export interface ReflectorDeps {
   readonly client: KubeClient;
   readonly discovery: Discovery;
-  readonly known: KnownObjects;
+  readonly known: ObjectSink;
   readonly log: Log;
   readonly random: () => number;
   readonly timing: Timing;
@@ -67,7 +80,7 @@ export class Reflector {
   readonly counts: ReflectorCounts = { lists: 0, watches: 0, events: 0, oversized: 0, malformed: 0 };
   readonly #deps: ReflectorDeps;
   readonly #backoff: Backoff;
-  #problem: Diagnostic | undefined;
+  #problem: KubeProblem | undefined;
   #isSettled = false;
 
   constructor(deps: ReflectorDeps, scope: ReflectorScope) {
@@ -82,7 +95,7 @@ export class Reflector {
   }
 
   /** What keeps this resource from being up to date; undefined when nothing does. */
-  get problem(): Diagnostic | undefined {
+  get problem(): KubeProblem | undefined {
     return this.#problem;
   }
 
@@ -152,6 +165,7 @@ export class Reflector {
           ...(token === '' ? {} : { continue: token }),
         },
         signal,
+        ...this.#accepting('PartialObjectMetadataList'),
         timeoutMs: timing.requestMs,
         maxBytes: isPaged ? timing.maxPageBytes : timing.maxPageBytes * 16,
       });
@@ -188,6 +202,7 @@ export class Reflector {
         timeoutSeconds: String(Math.round(least + (most - least) * random())),
       },
       signal,
+      ...this.#accepting('PartialObjectMetadata'),
       timeoutMs: timing.requestMs,
     });
     if (stream.kind === 'refused') {
@@ -209,6 +224,12 @@ export class Reflector {
     signal.throwIfAborted();
     if (performance.now() - begun >= timing.stableMs) this.#backoff.reset();
     return this.#afterWatch(end, { ...state, from });
+  }
+
+  /** https://kubernetes.io/docs/reference/using-api/api-concepts/#metadata-only-fetches */
+  #accepting(as: string): { readonly accept?: string } {
+    if (this.scope.type.isMetadataOnly !== true) return {};
+    return { accept: `application/json;as=${as};g=meta.k8s.io;v=v1,application/json` };
   }
 
   #apply(type: string, object: unknown, apiVersion: string): void {
@@ -282,13 +303,13 @@ export class Reflector {
     return next.kind === 'pausing' ? { ...next, ms: Math.max(next.ms, atLeastMs) } : next;
   }
 
-  #failed(problem: Diagnostic, next: State): State {
+  #failed(problem: KubeProblem, next: State): State {
     this.#setProblem(problem);
     return { kind: 'pausing', ms: this.#backoff.next(), next };
   }
 
   /** Logged when it begins or becomes another, not at every attempt. */
-  #setProblem(problem: Diagnostic): void {
+  #setProblem(problem: KubeProblem): void {
     if (this.#problem?.code !== problem.code) this.#deps.log.warn(problem.message, { code: problem.code });
     this.#problem = problem;
   }

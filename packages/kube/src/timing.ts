@@ -1,4 +1,4 @@
-// The times and sizes by which the Kubernetes source lives. Defaults are those of ordinary clients (client-go); tests
+// The times and sizes by which lists and watches live. Defaults are those of ordinary clients (client-go); tests
 // make them short.
 
 export interface Timing {

@@ -1,5 +1,5 @@
 // Field and label selectors of the test's API server: terms `a=b`, `a==b` and `a!=b`, joined by commas.
-import { at } from '../../src/kubernetes/json.ts';
+import { at } from '../src/json.ts';
 import type { StoredObject } from './object-store.ts';
 
 interface Term {

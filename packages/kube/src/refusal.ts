@@ -1,5 +1,5 @@
 // What a failed request to the API server is called: codes for us, one sentence for a person.
-import { ControlError } from '../errors.ts';
+import { KubeError } from './errors.ts';
 import { at, textAt } from './json.ts';
 
 /** An answer that is not 2xx, with what the server says in its Status object. */
@@ -41,7 +41,7 @@ export function codeOf(status: number): string {
   }
 }
 
-export function refusalError(what: string, status: number, body: unknown): ControlError {
+export function refusalError(what: string, status: number, body: unknown): KubeError {
   const { message } = refusalOf(status, body);
-  return new ControlError(codeOf(status), `the API server refused to ${what}: ${message}`);
+  return new KubeError(codeOf(status), `the API server refused to ${what}: ${message}`);
 }

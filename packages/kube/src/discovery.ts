@@ -1,15 +1,15 @@
 // Which version of a resource the API server serves, if any: https://kubernetes.io/docs/concepts/overview/kubernetes-api/
 // Answers are shared for a short while, because many resources of one group ask at the same time.
 import type { KubeClient, KubeResponse } from './kube-client.ts';
-import { refusalError } from './kube-error.ts';
+import { refusalError } from './refusal.ts';
 import { listAt, textAt } from './json.ts';
-import type { ResourceType } from './resources.ts';
+import type { ResourceType } from './resource-type.ts';
 
 /** `absent`: the group, or the resource in it, is not served: its CRD is not installed. */
 export type Served = { readonly kind: 'served'; readonly version: string } | { readonly kind: 'absent' };
 
 export interface Discovery {
-  /** @throws ControlError of the client, or `kube.refused` and its kin when the server does not answer the question */
+  /** @throws KubeError of the client, or `kube.refused` and its kin when the server does not answer the question */
   find(type: ResourceType, signal: AbortSignal): Promise<Served>;
 }
 

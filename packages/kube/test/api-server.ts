@@ -15,6 +15,7 @@ import type { TLSSocket } from 'node:tls';
 import { ObjectStore, type StoredObject, type StoreEvent } from './object-store.ts';
 import { BUILT_IN, type ServedResource } from './served-resources.ts';
 import { matches, type Selectors, selectorsOf } from './selectors.ts';
+import { Waiting } from './waiting.ts';
 
 export type { StoredObject };
 
@@ -92,7 +93,7 @@ export class ApiServer {
   readonly #resources: ServedResource[] = [...BUILT_IN];
   readonly #sockets = new Set<Socket>();
   readonly #watchers = new Set<Watcher>();
-  readonly #waiting = new Set<() => void>();
+  readonly #waiting = new Waiting();
   readonly #unlisten: () => void;
 
   constructor(options: ApiServerOptions) {
@@ -200,14 +201,7 @@ export class ApiServer {
 
   /** Resolves once `condition` holds; looked at after each request, watch and event. Bounded by the test's own timeout. */
   async until(condition: () => boolean): Promise<void> {
-    if (condition()) return;
-    const { promise, resolve } = Promise.withResolvers<void>();
-    const check = (): void => {
-      if (condition()) resolve();
-    };
-    this.#waiting.add(check);
-    await promise;
-    this.#waiting.delete(check);
+    await this.#waiting.until(condition);
   }
 
   /** @returns the path of a kubeconfig with one context, `test` */
@@ -248,10 +242,6 @@ export class ApiServer {
     return found;
   }
 
-  #changed(): void {
-    for (const check of this.#waiting) check();
-  }
-
   async #handle(request: http.IncomingMessage, response: http.ServerResponse): Promise<void> {
     const url = new URL(request.url ?? '/', 'http://server');
     const isWatch = url.searchParams.get('watch') === 'true' || url.searchParams.get('watch') === '1';
@@ -262,7 +252,7 @@ export class ApiServer {
     this.requests.push({ method, path: url.pathname, query: url.searchParams, isWatch, status: answer.status });
     if (answer.watch === undefined) sendJson(response, answer.status, answer.body);
     else this.#startWatch(response, answer.watch, url.searchParams);
-    this.#changed();
+    this.#waiting.changed();
   }
 
   #answer(method: string, url: URL, isWatch: boolean, body: unknown, request: http.IncomingMessage): Answer {
@@ -397,14 +387,14 @@ export class ApiServer {
     response.once('close', () => {
       clearTimeout(timer);
       this.#watchers.delete(watcher);
-      this.#changed();
+      this.#waiting.changed();
     });
     for (const event of past) this.#send(watcher, event);
   }
 
   #spread(event: StoreEvent): void {
     for (const watcher of this.#watchers) if (keyOf(watcher.resource) === event.resource) this.#send(watcher, event);
-    this.#changed();
+    this.#waiting.changed();
   }
 
   /** An object that comes to match, or no longer does, is added or deleted for this watch. */

@@ -1,9 +1,9 @@
 // What a reflector says about what stands in its way: which verb on which resource where, and what to do about it.
-import type { Diagnostic } from '../diagnostic.ts';
+import type { KubeProblem } from './problem.ts';
 import { errorText } from '@ambit/log';
-import { ControlError } from '../errors.ts';
-import { codeOf, refusalOf } from './kube-error.ts';
-import { qualifiedName, type ResourceType } from './resources.ts';
+import { KubeError } from './errors.ts';
+import { codeOf, refusalOf } from './refusal.ts';
+import { qualifiedName, type ResourceType } from './resource-type.ts';
 
 interface Scope {
   readonly type: ResourceType;
@@ -11,7 +11,7 @@ interface Scope {
 }
 
 /** 403. The message has verb, resource and namespace, which is what a Role must name. */
-export function forbidden(scope: Scope, verb: string, body: unknown): Diagnostic {
+export function forbidden(scope: Scope, verb: string, body: unknown): KubeProblem {
   const kind = scope.namespace === undefined || !scope.type.isNamespaced ? 'ClusterRole' : 'Role';
   return {
     code: 'kube.forbidden',
@@ -22,7 +22,7 @@ export function forbidden(scope: Scope, verb: string, body: unknown): Diagnostic
 }
 
 /** Any other answer that is no success. */
-export function refused(scope: Scope, verb: string, status: number, body: unknown): Diagnostic {
+export function refused(scope: Scope, verb: string, status: number, body: unknown): KubeProblem {
   return {
     code: codeOf(status),
     severity: 'error',
@@ -35,13 +35,13 @@ export function refused(scope: Scope, verb: string, status: number, body: unknow
 }
 
 /** No answer. */
-export function thrown(scope: Scope, error: unknown): Diagnostic {
+export function thrown(scope: Scope, error: unknown): KubeProblem {
   return {
-    code: error instanceof ControlError ? error.code : 'kube.failed',
+    code: error instanceof KubeError ? error.code : 'kube.failed',
     severity: 'error',
     message: `cannot follow ${describe(scope)}: ${errorText(error)}`,
     remedy:
-      (error instanceof ControlError ? error.next : undefined) ??
+      (error instanceof KubeError ? error.next : undefined) ??
       'none if it passes: it is tried again; what was seen last stays in force',
   };
 }
