@@ -1,11 +1,14 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
-import { type NetNs, runNft } from '@ambit/native';
+import { createNetNs, type NetNs, runNft } from '@ambit/native';
 import { CniError } from '../errors.ts';
+import { IptablesBackend } from './iptables-backend.ts';
+import { chooseIptables } from './iptables-binary.ts';
 import { netNsSkip, podLikeNetNs, runIn, toolSkip } from './netns-testing.ts';
 import { NftablesBackend } from './nft-backend.ts';
 import { renderNftRedirect } from './nft-redirect.ts';
 import type { RedirectPlan } from './redirect-plan.ts';
+import { runTool } from './tool-in-netns.ts';
 
 const plan: RedirectPlan = {
   dnsCapture: true,
@@ -138,20 +141,49 @@ describe('nftables in a namespace', { skip: netNsSkip() }, () => {
     }
   });
 
-  test('a loopback that is down refuses the route, and that is said', async () => {
-    const down = podLikeNetNs();
-    try {
-      runIn(down, 'ip', ['link', 'set', 'lo', 'down']);
-      await assert.rejects(
-        backend.apply(down, plan),
-        (error: unknown) =>
-          error instanceof CniError &&
-          error.code === 'enrol.routes' &&
-          /the IPv6 route of table 100 cannot be set/.test(error.message),
-      );
-    } finally {
-      down.close();
-    }
+  test('a loopback that is down is set up', async () => {
+    using fresh = createNetNs();
+    await backend.apply(fresh, plan);
+    assert.deepEqual(await driftOf(fresh), []);
+  });
+
+  test('other processes that program the same namespace meanwhile do no harm', { skip: toolSkip('nft') }, async () => {
+    using shared = podLikeNetNs();
+    const program = JSON.stringify(renderNftRedirect(plan));
+    const others = Array.from({ length: 6 }, async () => runTool(shared, 'nft', ['-j', program]));
+    for (let i = 0; i < 6; i++) await backend.apply(shared, i % 2 === 0 ? plan : { ...plan, dnsCapture: false });
+    for (const other of await Promise.all(others)) assert.equal(other?.code, 0, other?.stderr);
+    await backend.apply(shared, plan);
+    assert.deepEqual(await driftOf(shared), []);
+  });
+});
+
+describe('a pod that an iptables back end programmed before', { skip: toolSkip('iptables-nft') }, () => {
+  async function programmedByIptables(): Promise<NetNs> {
+    const netns = podLikeNetNs();
+    runIn(netns, 'iptables-nft', ['-t', 'nat', '-A', 'OUTPUT', '-d', '127.0.0.11', '-j', 'RETURN']);
+    const iptables = new IptablesBackend(await chooseIptables(netns, { force: 'nft', ipv6: true }));
+    await iptables.apply(netns, plan);
+    return netns;
+  }
+  const left = (netns: NetNs) => runIn(netns, 'iptables-nft-save', []) + runIn(netns, 'ip6tables-nft-save', []);
+
+  test('is taken over: its old rules go, others stay', async () => {
+    using netns = await programmedByIptables();
+    await backend.apply(netns, plan);
+    assert.deepEqual(await driftOf(netns), []);
+    assert.doesNotMatch(left(netns), /ISTIO/);
+    assert.match(left(netns), /-A OUTPUT -d 127\.0\.0\.11\/32 -j RETURN/);
+  });
+
+  test('is told to have leftovers when it should have nothing, and loses them', async () => {
+    using netns = await programmedByIptables();
+    const told = await driftOf(netns, 'nothing');
+    assert.ok(told.includes('chains ISTIO_* of iptables table nat are left over'), JSON.stringify(told));
+    assert.ok(told.includes('chains ISTIO_* of ip6tables table raw are left over'), JSON.stringify(told));
+    await backend.remove(netns);
+    assert.deepEqual(await driftOf(netns, 'nothing'), []);
+    assert.doesNotMatch(left(netns), /ISTIO/);
   });
 });
 
@@ -211,7 +243,6 @@ describe('tampering is found, named and repaired', { skip: toolSkip('nft') }, ()
           if (typeof sentence === 'string') assert.equal(told[i], sentence);
           else assert.match(told[i] ?? '', sentence);
         }
-        runIn(netns, 'ip', ['link', 'set', 'lo', 'up']);
         await backend.apply(netns, plan);
         assert.deepEqual(await driftOf(netns), []);
       } finally {

@@ -4,6 +4,7 @@
 // does not see what others do to the traffic in tables of their own: the canary does.
 import { type NetNs, runNft } from '@ambit/native';
 import { BoundedCache } from './bounded-cache.ts';
+import { iptablesLeftovers, leftoverDrift, renderLeftoverRemoval } from './iptables-leftovers.ts';
 import type { NftProgram } from './nft-json.ts';
 import type { ListedTables } from './nft-listing.ts';
 import { REDIRECT_TABLES, renderNftRedirect, renderNftRemoval } from './nft-redirect.ts';
@@ -29,16 +30,18 @@ export class NftablesBackend implements RedirectBackend {
       // Taking tables away costs the kernel some 10 ms, and a new pod has none.
       return isClear() && loadFirst(plan);
     });
-    if (isDone) return;
-    const expected = this.#reference(JSON.stringify(plan), plan);
+    const expected = isDone ? NOTHING : this.#reference(JSON.stringify(plan), plan);
     visit(netns, () => {
-      if (driftFrom(expected).length > 0) load(renderNftRedirect(plan));
+      if (!isDone && driftFrom(expected).length > 0) load(renderNftRedirect(plan));
+      // Last, so that the pod is captured all the while.
+      removeLeftovers();
     });
   }
 
   async remove(netns: NetNs): Promise<void> {
     visit(netns, () => {
       if (!isClear()) load(renderNftRemoval());
+      removeLeftovers();
       removeRedirectRoutes();
     });
   }
@@ -76,7 +79,17 @@ function isClear(): boolean {
 }
 
 function driftFrom(expected: ListedTables): readonly Drift[] {
-  return orThrow('enrol.rules', 'tables cannot be listed', () => currentDrift(expected, REDIRECT_TABLES));
+  return orThrow('enrol.rules', 'tables cannot be listed', () => [
+    ...currentDrift(expected, REDIRECT_TABLES),
+    ...leftoverDrift(iptablesLeftovers()),
+  ]);
+}
+
+function removeLeftovers(): void {
+  orThrow('enrol.rules', 'rules of an iptables back end cannot be removed', () => {
+    const leftovers = iptablesLeftovers();
+    if (leftovers.length > 0) runNft(renderLeftoverRemoval(leftovers));
+  });
 }
 
 function load(program: NftProgram): void {

@@ -4,12 +4,20 @@ import fc from 'fast-check';
 import { podLikeNetNs, runIn, toolSkip } from './netns-testing.ts';
 import { DORMANT, nftTables, readNftTable } from './nft-table-list.ts';
 
-test('inet tables are listed with their flags, those of other families are not', { skip: toolSkip('nft') }, () => {
+test('tables are listed with their families and flags', { skip: toolSkip('nft') }, () => {
   using netns = podLikeNetNs();
-  const tables = () => Object.fromEntries(netns.run(nftTables));
-  assert.deepEqual(tables(), {});
-  runIn(netns, 'nft', ['add table inet istio-ambient-nat; add table ip nat; add table inet asleep { flags dormant; }']);
-  assert.deepEqual(tables(), { 'istio-ambient-nat': 0, asleep: DORMANT });
+  assert.deepEqual(netns.run(nftTables), []);
+  runIn(netns, 'nft', [
+    'add table inet ours; add table ip6 nat; add table bridge b; add table inet asleep { flags dormant; }',
+  ]);
+  assert.deepEqual(
+    netns.run(nftTables).toSorted((a, b) => a.name.localeCompare(b.name)),
+    [
+      { family: 'inet', name: 'asleep', flags: DORMANT },
+      { family: 'ip6', name: 'nat', flags: 0 },
+      { family: 'inet', name: 'ours', flags: 0 },
+    ],
+  );
 });
 
 test('any bytes are read', () => {

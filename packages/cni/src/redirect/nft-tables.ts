@@ -9,7 +9,7 @@ import { textOf } from './visit.ts';
 
 /** Whether none of the names is a table of the current namespace. @throws SysError, NativeError */
 export function areAbsent(names: readonly string[]): boolean {
-  const tables = nftTables();
+  const tables = ourTables();
   return !names.some(name => tables.has(name));
 }
 
@@ -18,7 +18,7 @@ export function areAbsent(names: readonly string[]): boolean {
  * root in a pod decides what there is to list. @throws SysError, NativeError when the kernel does not answer at all
  */
 export function currentDrift(expected: ListedTables, names: readonly string[]): readonly Drift[] {
-  const tables = nftTables();
+  const tables = ourTables();
   const flagged = names.filter(name => (tables.get(name) ?? 0) !== 0);
   const drift = flagged.map((name): Drift => {
     const flags = tables.get(name) ?? 0;
@@ -39,8 +39,14 @@ export function referenceTables(program: NftProgram, names: readonly string[]): 
   using scratch = createNetNs();
   return scratch.run(() => {
     runNft(program);
-    return listTables(names.filter(name => nftTables().has(name)));
+    return listTables(names.filter(name => ourTables().has(name)));
   });
+}
+
+/** Flags by name of the tables of our family. */
+function ourTables(): ReadonlyMap<string, number> {
+  const ours = nftTables().filter(({ family }) => family === NFT_FAMILY);
+  return new Map(ours.map(({ name, flags }) => [name, flags]));
 }
 
 function listTables(names: readonly string[]): ListedTables {

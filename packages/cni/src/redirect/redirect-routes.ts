@@ -16,6 +16,7 @@ import {
   replaceRoute,
   type RouteSpec,
   type RuleSpec,
+  setLink,
   SysError,
 } from '@ambit/native';
 import type { Drift, RedirectPlan } from './redirect-plan.ts';
@@ -39,6 +40,8 @@ export interface RoutingState {
 /** @throws CniError enrol.routes */
 export function addRedirectRoutes(plan: RedirectPlan): void {
   using socket = NetlinkSocket.open(NetlinkProtocol.ROUTE);
+  // Container engines may set it up at the same time as they call us; while it is down it takes no IPv6 route.
+  orThrow('enrol.routes', 'lo cannot be set up', () => setLink(LOOPBACK_DEVICE, { up: true }, socket));
   for (const family of wantedFamilies(plan)) {
     const name = `IPv${family}`;
     // The route first: a rule without it would drop what it leads there.
