@@ -82,6 +82,21 @@ if (first === 'control' || (first === 'help' && second === 'control')) {
   program.command('control').description('Run the control plane: sources, xDS server and certificate authority.');
 }
 
+if (first === 'cni' || (first === 'help' && second === 'cni')) {
+  const { cniCommand } = await import('./commands/cni.ts');
+  program.addCommand(inherit(cniCommand(exitWith)));
+} else {
+  program.command('cni').description('Put the CNI plugin into this host, take it out, or see how it stands.');
+}
+
+// As with the control plane: its options are its own table.
+if (first === 'agent' || (first === 'help' && second === 'agent')) {
+  const { agentCommand } = await import('./commands/agent.ts');
+  program.addCommand(inherit(agentCommand(exitWith)));
+} else {
+  program.command('agent').description('Run the node agent: lets pods into the mesh, serves CNI plugins and ztunnel.');
+}
+
 const ca = program
   .command('ca')
   .description('Administer the certificate authority of a control plane on this machine.')

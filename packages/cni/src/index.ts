@@ -45,3 +45,20 @@ export { type KubeconfigOptions } from './install/kubeconfig.ts';
 export { type PluginEntryOptions } from './install/plugin-entry.ts';
 export { runAgent, type RunAgentOptions } from './main.ts';
 export { fallbackSource } from './install/fallback-source.ts';
+export { architectureOf, type InstallEnvironment, installOptionsFrom } from './install/install-environment.ts';
+export { installerExtension } from './install/installer-extension.ts';
+export { pluginStatus, type PluginStatus } from './install/plugin-status.ts';
+export {
+  type AdminAnswer,
+  type AdminRequest,
+  type AdminRoute,
+} from './agent/admin.ts';
+export { Agent, type AgentDeps, type AgentExtension, type AgentParts } from './agent/agent.ts';
+export type { Metric, MetricSource, Sample } from './agent/metrics.ts';
+export type { AgentConfig } from './config/config.ts';
+export {
+  flagOf as agentFlagOf,
+  OPTIONS as AGENT_OPTIONS,
+  type OptionName as AgentOptionName,
+} from './config/options.ts';
+export { becomeFrugal, FRUGAL_ENV, FRUGAL_FLAGS } from './frugal.ts';

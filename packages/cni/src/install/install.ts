@@ -38,15 +38,23 @@ export type InstallResult =
 
 const EXECUTABLE_MODE = 0o755;
 
-/** @throws Error of node:fs, CniError */
-export function install(options: InstallOptions): InstallResult {
+export type InstallStep = 'executables' | 'kubeconfig' | 'configuration';
+
+/**
+ * @param onStep told before each step, so that a failure can be said to be its
+ * @throws Error of node:fs, CniError
+ */
+export function install(options: InstallOptions, onStep?: (step: InstallStep) => void): InstallResult {
   const written: string[] = [];
+  onStep?.('executables');
   installExecutables(options, written);
+  onStep?.('kubeconfig');
   mkdirSync(options.entry.runDir, { recursive: true, mode: 0o755 });
   if (options.kubeconfig !== undefined) {
     const mode = options.kubeconfig.mode ?? 0o600;
     put(join(options.entry.runDir, KUBECONFIG_NAME), kubeconfigText(options.kubeconfig), mode, written);
   }
+  onStep?.('configuration');
   switch (options.mode) {
     case 'chained':
       return installChained(options, written);

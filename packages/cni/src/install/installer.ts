@@ -3,7 +3,7 @@
 import { dirname } from 'node:path';
 import { errorText, type Log } from '@ambit/log';
 import { DirectoryWatch, type DirectoryWatchOptions } from './directory-watch.ts';
-import { install, type InstallResult, uninstall } from './install.ts';
+import { install, type InstallResult, type InstallStep, uninstall } from './install.ts';
 import type { InstallOptions } from './install-options.ts';
 import { SERVICE_ACCOUNT_DIR } from './kubeconfig.ts';
 
@@ -41,7 +41,9 @@ export class Installer {
   readonly #abort = new AbortController();
   #state: InstallState = { kind: 'waiting', why: 'the installation has not begun' };
   #running: Promise<void> | undefined;
-  #hasInstalled = false;
+  /** How often something was written, and how often a step failed. */
+  #installs = 0;
+  readonly #failures: Record<InstallStep, number> = { executables: 0, kubeconfig: 0, configuration: 0 };
   #lastRepair = Number.NEGATIVE_INFINITY;
   #quarrels = 0;
 
@@ -54,6 +56,10 @@ export class Installer {
 
   get state(): InstallState {
     return this.#state;
+  }
+
+  get counts(): { readonly installs: number; readonly failures: Readonly<Record<InstallStep, number>> } {
+    return { installs: this.#installs, failures: this.#failures };
   }
 
   /** Begins; the first pass is made before it returns. */
@@ -87,9 +93,13 @@ export class Installer {
 
   #pass(): void {
     let result: InstallResult;
+    let step: InstallStep = 'executables';
     try {
-      result = install(this.#options);
+      result = install(this.#options, next => {
+        step = next;
+      });
     } catch (error) {
+      this.#failures[step] += 1;
       this.#enter({ kind: 'failed', why: errorText(error) });
       return;
     }
@@ -104,7 +114,7 @@ export class Installer {
 
   #told(file: string, written: readonly string[], warnings: readonly string[]): void {
     const fields = { file, written: written.join(' ') };
-    if (!this.#hasInstalled) this.#log.info('Plugin installed', fields);
+    if (this.#installs === 0) this.#log.info('Plugin installed', fields);
     else {
       this.#log.warn('Installation of the plugin repaired', fields);
       const now = this.#now();
@@ -113,7 +123,7 @@ export class Installer {
       if (this.#quarrels === QUARREL + 1)
         this.#log.error('Somebody keeps undoing the installation of the plugin', hint(file));
     }
-    this.#hasInstalled = true;
+    this.#installs += 1;
     for (const warning of warnings) this.#log.warn(warning);
   }
 
