@@ -12,6 +12,8 @@ export interface WorkerSettings {
   readonly network: string;
   /** Address of the pod listeners: `::` (dual stack), `0.0.0.0`, or one local address (dedicated mode only). */
   readonly bindAddress: string;
+  /** Whether hosts may be looked up, and reached, by IPv6. */
+  readonly ipv6: boolean;
   /** Destination of connections made to the outbound port itself; undefined: they are refused as a loop. */
   readonly forward: SocketAddress | undefined;
   readonly ports: {

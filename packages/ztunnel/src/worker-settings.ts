@@ -47,6 +47,7 @@ export function workerSettings(config: Config, readers: RecordReaders): WorkerSe
   return {
     network: config.network,
     bindAddress: config.bindAddress ?? (config.ipv6Enabled ? '::' : '0.0.0.0'),
+    ipv6: config.ipv6Enabled,
     forward: config.forward,
     ports: { ...PROXY_PORTS, socks5: config.socks5Enabled ? SOCKS5_PORT : undefined },
     illegalPorts: illegalPorts(config),

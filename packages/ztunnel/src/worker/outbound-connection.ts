@@ -2,14 +2,18 @@
 // it through a tunnel or copy it plainly (outbound-inbound.md sections 4 and 8). A hop that cannot be reached is replaced by
 // another one of the route while no byte has been read from the application, which upstream does not do.
 //
-// Life: accepted -> routed -> reaching (a tunnel, or a TCP connect) -> carried -> closed.
+// Life: accepted -> routed -> reaching (a host name's addresses, a tunnel, a TCP connect) -> carried -> closed. One machine and
+// therefore one file: every step may be cut, and may fall back to the step before it with another address or hop.
 import {
+  type DialByName,
   formatForwarded,
   type Hop,
+  type Ip,
   isCanary,
   type OutboundRoute,
   pickHop,
   type ReasonCode,
+  resolveHop,
   type SocketAddress,
 } from '@ambit/mesh';
 import { closeWithReset, familyOf, type Fd, localAddress, originalDestination, peerAddress, send } from '@ambit/native';
@@ -32,6 +36,7 @@ import {
 import { asMeshAddress } from './addresses.ts';
 import { canaryFailure } from './canary-answer.ts';
 import { closed, type ConnectionFacts, OPENED, refused, wallNow } from './connection-facts.ts';
+import { startingAnywhere } from './host-names.ts';
 import type { LiveConnection, PodProxy } from './pod-proxy.ts';
 import { newTraceparent, traceIdOf } from './trace-ids.ts';
 
@@ -44,6 +49,8 @@ const UNREACHED: ReadonlySet<ReasonCode> = new Set([
   'dial.timeout',
   'dial.unreachable',
   'dial.failed',
+  'dns.lookup_failed',
+  'dns.no_addresses',
   'peer.reset',
   'tls.eof',
   'tls.handshake_timeout',
@@ -82,6 +89,8 @@ export class OutboundConnection implements LiveConnection, PoolWaiter, StreamOwn
   #target: PoolTarget | undefined;
   #tried: Set<Hop> | undefined;
   #attempts = 0;
+  /** Further addresses of the hop's host name. */
+  #addresses: readonly Ip[] = [];
   readonly #voice: ClientVoice | undefined;
   readonly #sinceMs: number;
 
@@ -186,21 +195,41 @@ export class OutboundConnection implements LiveConnection, PoolWaiter, StreamOwn
     }
     this.#attempts++;
     this.#hop = hop;
+    this.#addresses = [];
     const facts = this.#facts;
     facts.protocol = hop.protocol;
     facts.destinationWorkload = hop.workload;
     facts.service = hop.service;
     facts.authority = hop.authority;
-    if (!('ip' in hop.dial)) {
-      this.#refuse(
-        'route.no_address',
-        `no ip addresses were resolved for workload: ${hop.workload?.uid ?? hop.dial.hostname}`,
-      );
-      return;
-    }
-    facts.destination = hop.dial;
-    if (hop.protocol === 'TCP') this.#dialPlain(hop.dial);
-    else if (hop.protocol === 'HBONE') this.#whenIdentified(hop, hop.dial);
+    if ('ip' in hop.dial) this.#dial(hop, hop.dial);
+    else this.#lookUp(hop, hop.dial);
+  }
+
+  #lookUp(hop: Hop, { hostname, family }: DialByName): void {
+    this.#pod.deps.hosts.lookup(hostname, family, outcome => {
+      if (this.#carrier.kind !== 'none' || this.#hop !== hop) return;
+      if (outcome.kind === 'failed') {
+        this.#fail(outcome.reason, `${outcome.error} (workload ${hop.workload?.uid ?? 'unknown'}, host ${hostname})`);
+        return;
+      }
+      this.#addresses = startingAnywhere(outcome.addresses, Math.random);
+      this.#dialNextAddress(hop);
+    });
+  }
+
+  #dialNextAddress(hop: Hop): void {
+    const [ip, ...others] = this.#addresses;
+    if (ip === undefined) return;
+    this.#addresses = others;
+    const { dial, authority } = resolveHop(hop, ip);
+    this.#facts.authority = authority;
+    if ('ip' in dial) this.#dial(hop, dial);
+  }
+
+  #dial(hop: Hop, dial: SocketAddress): void {
+    this.#facts.destination = dial;
+    if (hop.protocol === 'TCP') this.#dialPlain(dial);
+    else if (hop.protocol === 'HBONE') this.#whenIdentified(hop, dial);
     else
       this.#refuse(
         'route.gateway_unavailable',
@@ -284,9 +313,9 @@ export class OutboundConnection implements LiveConnection, PoolWaiter, StreamOwn
     if (end.kind === 'failed' && untouched !== undefined) {
       // The peer did nothing for this stream, so another tunnel to the same hop may serve it.
       this.#client = untouched;
-      if (this.#attempts < MAX_ATTEMPTS && this.#hop !== undefined && 'ip' in this.#hop.dial) {
+      if (this.#attempts < MAX_ATTEMPTS && this.#hop !== undefined && this.#target !== undefined) {
         this.#attempts++;
-        this.#dialTunnel(this.#hop, this.#hop.dial);
+        this.#dialTunnel(this.#hop, this.#target.dial);
         return;
       }
     }
@@ -373,10 +402,15 @@ export class OutboundConnection implements LiveConnection, PoolWaiter, StreamOwn
     return this.#route?.kind === 'hops' && this.#attempts < MAX_ATTEMPTS && UNREACHED.has(reason);
   }
 
-  /** The present hop failed: another one, if that can help, else the end. */
+  /** The present hop failed: its next address or another hop, if that can help, else the end. */
   #fail(reason: ReasonCode, error: string): void {
     const hop = this.#hop;
     if (hop !== undefined && this.#route?.kind === 'hops' && this.#mayTryAnother(reason)) {
+      if (this.#addresses.length > 0) {
+        this.#attempts++;
+        this.#dialNextAddress(hop);
+        return;
+      }
       this.#tried ??= new Set();
       this.#tried.add(hop);
       if (pickHop(this.#route, Math.random, this.#tried).kind === 'hop') {

@@ -17,6 +17,7 @@ import { PodDns } from '../dns/pod-dns.ts';
 import type { WorkerDns } from '../dns/worker-dns.ts';
 import type { CertificateStore } from './certificate-store.ts';
 import type { ConnectionFacts, RecordOutcome } from './connection-facts.ts';
+import type { HostNames } from './host-names.ts';
 import { InboundTunnel } from './inbound-tunnel.ts';
 import { ConnectionListener } from './listener.ts';
 import { OutboundConnection } from './outbound-connection.ts';
@@ -47,6 +48,7 @@ export interface PodDeps {
   readonly emit: (facts: ConnectionFacts, outcome: RecordOutcome) => void;
   readonly nextId: () => string;
   readonly dns: WorkerDns;
+  readonly hosts: HostNames;
   readonly onNoFds: () => void;
   readonly onClosed: (pod: PodProxy) => void;
 }

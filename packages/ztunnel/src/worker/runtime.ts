@@ -10,6 +10,7 @@ import { WorkerDns } from '../dns/worker-dns.ts';
 import { CertificateStore } from './certificate-store.ts';
 import { recordOf } from './connection-facts.ts';
 import { type FrozenOutbound, freezePooled, thawOutbound } from './hand-over.ts';
+import { HostNames } from './host-names.ts';
 import { IdleTrim } from './idle-trim.ts';
 import { InboundTunnel } from './inbound-tunnel.ts';
 import { type PodDeps, PodProxy } from './pod-proxy.ts';
@@ -93,6 +94,13 @@ export class WorkerRuntime implements EventHandler {
         });
       },
       dns: this.#dns,
+      hosts: new HostNames(
+        {
+          resolve: (hostname, family, then) => this.#dns.resolveHost(hostname, family, then),
+          nowMs: () => this.#engine.nowMs,
+        },
+        { ipv6: start.settings.ipv6 },
+      ),
       emit: (facts, outcome) => {
         // Making a record and sending it is the dearest part of a short connection: only what somebody reads is made.
         if (facts.isCanary && outcome.reason === undefined) return;
