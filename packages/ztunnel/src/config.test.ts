@@ -60,6 +60,12 @@ test('cluster id prefers ISTIO_META_CLUSTER_ID', () => {
   assert.equal(parse({ CLUSTER_ID: 'a' }).clusterId, 'a');
 });
 
+test('the preferred namespace is read under the name that upstream misspells', () => {
+  assert.equal(parse({}).preferredServiceNamespace, undefined);
+  assert.equal(parse({ PREFERED_SERVICE_NAMESPACE: '' }).preferredServiceNamespace, undefined);
+  assert.equal(parse({ PREFERED_SERVICE_NAMESPACE: 'infra' }).preferredServiceNamespace, 'infra');
+});
+
 test('PACKET_MARK=0 is no mark, and dedicated mode has none by default', () => {
   assert.equal(parse({ PACKET_MARK: '0' }).packetMark, undefined);
   const dedicated = { PROXY_MODE: 'dedicated', PROXY_WORKLOAD_INFO: 'ns/pod/sa' };

@@ -54,6 +54,7 @@ const UPSTREAM = {
     packetMark: null,
     poolMaxStreamsPerConn: 100,
     poolUnusedReleaseTimeout: { nanos: 0, secs: 300 },
+    preferedServiceNamespace: null,
     proxyMetadata: {},
     proxyMode: 'Dedicated',
     proxyWorkloadInformation: { name: 'cart-1', namespace: 'shop', serviceAccount: 'cart' },

@@ -39,6 +39,7 @@ export function configShape(config: Config): Shape {
     packetMark: config.packetMark ?? null,
     poolMaxStreamsPerConn: config.poolMaxStreamsPerConnection,
     poolUnusedReleaseTimeout: durationShape(config.poolUnusedReleaseMs),
+    preferedServiceNamespace: config.preferredServiceNamespace ?? null,
     proxyMetadata: Object.fromEntries(config.proxyMetadata),
     proxyMode: config.proxyMode === 'shared' ? 'Shared' : 'Dedicated',
     proxyWorkloadInformation:
