@@ -31,6 +31,7 @@ export function createAuditSubject({ registry, enrolment, zds, probes }: AuditSu
       await enrolment.enrolAgain(uid, held !== undefined && zds.synced > 0 && !isServed(held));
     },
     removeLeftovers: async uid => enrolment.removeLeftovers(uid),
+    hostDrift: async () => (await probes?.verify()) ?? [],
     repairHost: async () => probes?.repair(),
   };
 }
@@ -40,7 +41,7 @@ function describe(enrolment: Enrolment, pod: AgentPod): AuditedPod {
   const state: PodState = entry?.state ?? { kind: 'outside', held: undefined };
   return {
     pod,
-    shouldBeMember: enrolment.membershipOf(pod)?.member === true,
+    shouldBeMember: enrolment.membershipOf(pod)?.member,
     netns: state.held?.netns,
     // Lifted on purpose: nothing of ours is meant to be there.
     plan: state.kind === 'captured' || state.kind === 'served' ? state.plan : undefined,

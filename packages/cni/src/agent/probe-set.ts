@@ -1,4 +1,5 @@
 // What the agent asks of the host's rules that tell the kubelet's probes from other traffic of the node.
+import type { Drift } from '../redirect/redirect-plan.ts';
 
 export interface ProbeSet {
   /** Probes to these addresses are recognised; what is there already becomes this pod's. @throws CniError enrol.probes */
@@ -10,6 +11,8 @@ export interface ProbeSet {
    * would lose its probes otherwise. @throws CniError enrol.probes
    */
   readonly prune: (members: ReadonlyMap<string, readonly string[]>, isComplete: boolean) => Promise<void>;
+  /** What is not as it ought to be; empty: all is. @throws CniError enrol.probes */
+  readonly verify: () => Promise<readonly Drift[]>;
   /** Puts the rules back as they should be. @throws CniError enrol.probes */
   readonly repair: () => Promise<void>;
 }

@@ -1,7 +1,7 @@
 // The words of the continuous proof: what is looked at, what may be found, and what the agent lets an auditor see and do.
 import type { NetNs } from '@ambit/native';
 import type { AgentPod } from '../pod/agent-pod.ts';
-import type { RedirectPlan } from '../redirect/redirect-plan.ts';
+import type { Drift, RedirectPlan } from '../redirect/redirect-plan.ts';
 
 export type FindingCode =
   | 'audit.rules_drift'
@@ -34,7 +34,8 @@ export interface Finding {
 /** A pod as the agent holds it. Namespaces stay the agent's: use them at once, close nothing. */
 export interface AuditedPod {
   readonly pod: AgentPod;
-  readonly shouldBeMember: boolean;
+  /** undefined: not known yet, so nothing may be concluded. */
+  readonly shouldBeMember: boolean | undefined;
   /** undefined when the agent holds no namespace for it. */
   readonly netns: NetNs | undefined;
   /** undefined: not programmed. */
@@ -55,6 +56,8 @@ export interface AuditSubject {
   readonly enrolAgain: (uid: string) => Promise<void>;
   /** Removes what is ours from a pod that should not be a member. */
   readonly removeLeftovers: (uid: string) => Promise<void>;
+  /** How the host's rules for probes differ from what they ought to be; empty where there are none. @throws CniError */
+  readonly hostDrift: () => Promise<readonly Drift[]>;
   /** Host rules for probes put back. */
   readonly repairHost: () => Promise<void>;
 }

@@ -1,0 +1,88 @@
+// What the audit remembers of one pod between two looks, and the look itself. A look is a few system calls; what it awaits is
+// only a back end that has to run programs.
+import { statSync } from 'node:fs';
+import { errorText } from '@ambit/log';
+import { NetNs } from '@ambit/native';
+import type { Drift, RedirectBackend, VerifyStamp } from '../redirect/redirect-plan.ts';
+import { REDIRECTION_ANNOTATION } from '../sources/pod-source.ts';
+import type { AuditedPod } from './audit-types.ts';
+import { type NetnsFacts, ZTUNNEL_PORTS } from './check-pod.ts';
+import type { CanaryState } from './canary-rounds.ts';
+import { lookInto } from './netns-look.ts';
+
+export interface PodWatch {
+  readonly uid: string;
+  audited: AuditedPod;
+  netns: NetnsFacts;
+  drift: readonly Drift[] | undefined;
+  stamp: VerifyStamp | undefined;
+  /** Its source has told of what we noted on it, so it would again. */
+  showsStatus: boolean;
+  canary: CanaryState;
+}
+
+export interface LookDeps {
+  readonly backend: RedirectBackend;
+  /** Where the node's files are, before every path that a source names. */
+  readonly hostRoot: string;
+}
+
+const UNKNOWN: NetnsFacts = { kind: 'unknown' };
+
+/** Sees the pod as it is now. Never throws: what cannot be seen is a fact too. */
+export async function lookAt(watch: PodWatch, { backend, hostRoot }: LookDeps): Promise<void> {
+  const { pod, netns: held, plan, shouldBeMember } = watch.audited;
+  if (pod.annotations[REDIRECTION_ANNOTATION] !== undefined) watch.showsStatus = true;
+  const path = pod.netnsPath === undefined ? undefined : hostRoot + pod.netnsPath;
+  const opened = held === undefined && path !== undefined ? openOrNothing(path) : undefined;
+  const netns = held ?? opened;
+  try {
+    if (netns === undefined) {
+      watch.netns = UNKNOWN;
+      watch.drift = undefined;
+      watch.stamp = undefined;
+      return;
+    }
+    const isElsewhere = held !== undefined && path !== undefined && !leadsTo(path, held);
+    watch.netns = { kind: 'seen', look: lookInto(netns, ZTUNNEL_PORTS), isElsewhere };
+    const wanted = shouldBeMember === true ? plan : undefined;
+    // A member without a plan is being taken in, or is let through on purpose: nothing to compare with.
+    if (shouldBeMember === undefined || (shouldBeMember && plan === undefined)) watch.drift = undefined;
+    else {
+      const { drift, stamp } = await backend.verify(netns, wanted, watch.stamp);
+      watch.drift = drift;
+      watch.stamp = stamp;
+    }
+  } catch (error) {
+    watch.netns = { kind: 'unreachable', why: errorText(error) };
+    watch.drift = undefined;
+    watch.stamp = undefined;
+  } finally {
+    opened?.close();
+  }
+}
+
+/** Whatever this changes with may have changed the pod's way through the mesh. */
+export function wayKey({ audited, netns, stamp }: PodWatch): string {
+  const { status, since } = audited;
+  const sockets = netns.kind === 'seen' ? netns.look.sockets : netns.kind;
+  return `${status} ${since.getTime()} ${sockets} ${stamp?.generation} ${stamp?.digest}`;
+}
+
+function openOrNothing(path: string): NetNs | undefined {
+  try {
+    return NetNs.open(path);
+  } catch {
+    return undefined; // it has ended, or is none of this machine's
+  }
+}
+
+/** Only a path that leads to another namespace is evidence; one that leads nowhere is the pod's end. */
+function leadsTo(path: string, { identity }: NetNs): boolean {
+  try {
+    const { dev, ino } = statSync(path, { bigint: true });
+    return dev === identity.dev && ino === identity.ino;
+  } catch {
+    return true;
+  }
+}
