@@ -4,9 +4,11 @@
 import { once } from 'node:events';
 import { createLog, errorText, type Log } from '@ambit/log';
 import { Agent, type AgentDeps } from './agent/agent.ts';
+import { chooseBackend, chooseInstallation, chooseProbes, openNode } from './agent/parts/node-parts.ts';
+import { auditExtension } from './audit/audit-extension.ts';
 import { type AgentConfig, type Environment, type Flags, readConfig } from './config/config.ts';
 import { CniError } from './errors.ts';
-import { NftablesBackend } from './redirect/nft-backend.ts';
+import { installerExtension } from './install/installer-extension.ts';
 import type { PodSource } from './sources/pod-source.ts';
 
 export interface RunAgentOptions {
@@ -41,18 +43,7 @@ export async function runAgent(options: RunAgentOptions): Promise<number> {
   process.once('SIGINT', onSignal);
   options.signal?.addEventListener('abort', onSignal, { once: true });
   try {
-    const deps = await makeDeps(config, options, log);
-    await using agent = await Agent.start(config, deps, stop.signal);
-    log.info('Serving', {
-      node: config.nodeName,
-      backend: deps.backend.name,
-      zds: config.zdsSocket,
-      run: config.runDirectory,
-    });
-    options.onServing?.(agent);
-    if (!stop.signal.aborted) await once(stop.signal, 'abort');
-    log.info('Ending; members stay captured');
-    return 0;
+    return await serve(config, options, log, stop.signal);
   } catch (error) {
     if (stop.signal.aborted) return 0;
     complain(explain(error));
@@ -63,14 +54,46 @@ export async function runAgent(options: RunAgentOptions): Promise<number> {
   }
 }
 
-async function makeDeps(config: AgentConfig, options: RunAgentOptions, log: Log): Promise<AgentDeps> {
-  const sources = [...((await options.sources?.(config, log)) ?? [])];
-  if (sources.length === 0) {
-    throw new CniError('cni.config', 'nothing tells this agent of pods', {
-      next: 'run it in a cluster, or with --kubernetes kubeconfig; for one machine there is ambit up',
-    });
+async function serve(config: AgentConfig, options: RunAgentOptions, log: Log, signal: AbortSignal): Promise<number> {
+  await using closers = new AsyncDisposableStack();
+  const node = closers.use(openNode(config));
+  const sources = await openSources(config, options, log);
+  const backend = await chooseBackend(config, node, log);
+  const probes = await chooseProbes(config, node, log, signal);
+  const installation = chooseInstallation(config, options.env);
+  const leaves = { forGood: undefined as Promise<boolean> | undefined };
+  const leavesForGood = async () => (leaves.forGood ??= isLeavingForGood(config));
+  // Last of all: while the agent closes, pods may still be told apart from probes.
+  closers.defer(async () => {
+    if (probes !== undefined && (await leavesForGood())) probes.removeAll();
+  });
+  const { nodeName, zdsSocket, runDirectory, hostRoot, auditRepair } = config;
+  const extensions = [
+    auditExtension({ node: nodeName, repair: auditRepair, hostRoot }),
+    ...(options.extensions ?? []),
+  ];
+  if (installation !== undefined) {
+    extensions.push(installerExtension(installation, leavesForGood));
   }
-  return { sources, backend: new NftablesBackend(), probes: undefined, log, extensions: options.extensions ?? [] };
+  const agent = closers.use(await Agent.start(config, { sources, backend, probes, log, extensions }, signal));
+  log.info('Serving', { node: nodeName, backend: backend.name, zds: zdsSocket, run: runDirectory });
+  options.onServing?.(agent);
+  if (!signal.aborted) await once(signal, 'abort');
+  log.info('Ending; members stay captured');
+  return 0;
+}
+
+async function openSources(config: AgentConfig, options: RunAgentOptions, log: Log): Promise<readonly PodSource[]> {
+  const sources = [...((await options.sources?.(config, log)) ?? [])];
+  if (sources.length > 0) return sources;
+  throw new CniError('cni.config', 'nothing tells this agent of pods', {
+    next: 'run it in a cluster, or with --kubernetes kubeconfig; for one machine there is ambit up',
+  });
+}
+
+/** Whether nobody takes over what is installed on the node: otherwise this is an upgrade, or the node restarts. */
+async function isLeavingForGood(config: AgentConfig): Promise<boolean> {
+  return config.disableSafeUpgrade;
 }
 
 function explain(error: unknown): string {

@@ -4,7 +4,8 @@ import type { ChildProcess } from 'node:child_process';
 import { request } from 'node:http';
 import { connect } from 'node:net';
 import { join } from 'node:path';
-import { type BedNode, NamespaceProcesses, type Pod, WatchedProcess } from '@ambit/testbed';
+import { type BedNode, NamespaceProcesses, type Pod, SANDBOX_DIR, WatchedProcess } from '@ambit/testbed';
+import { FRUGAL_ENV, FRUGAL_FLAGS } from '../src/frugal.ts';
 import type { AgentPod } from '../src/pod/agent-pod.ts';
 import { encodeFrame } from '../src/plugin/frame.ts';
 import type { Word } from './agent-process.ts';
@@ -52,8 +53,9 @@ export class AgentUnderTest extends WatchedProcess {
       ...flags,
     };
     const processes = new NamespaceProcesses(node);
-    const child = processes.exec(process.execPath, [PROGRAM, JSON.stringify(all)], {
-      env: { PATH: process.env['PATH'] },
+    const child = processes.exec(process.execPath, [...FRUGAL_FLAGS, PROGRAM, JSON.stringify(all)], {
+      // As the `ambit` script has it: stripping types costs tens of megabytes otherwise.
+      env: { PATH: process.env['PATH'], NODE_COMPILE_CACHE: join(SANDBOX_DIR, 'compile-cache'), ...FRUGAL_ENV },
       stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
     });
     const agent = new AgentUnderTest(node, child, runDirectory);

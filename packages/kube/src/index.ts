@@ -31,3 +31,4 @@ export {
 export { codeOf, isExpired, type KubeRefusal, refusalError, refusalOf } from './refusal.ts';
 export { apiVersionOf, collectionPath, qualifiedName, type ResourceType } from './resource-type.ts';
 export { DEFAULT_TIMING, type Timing } from './timing.ts';
+export { parseYamlText } from './yaml-text.ts';

@@ -1,6 +1,7 @@
 // From flags and environment to one frozen set of values. Every mistake names the option as the person spelled it, and what was
 // expected.
 import { existsSync } from 'node:fs';
+import { parseYamlText } from '@ambit/kube';
 import { errorText } from '@ambit/log';
 import { CniError } from '../errors.ts';
 import { DEFAULT_SELECTORS, type EnablementSelector, readSelectors } from '../pod/label-selector.ts';
@@ -11,18 +12,22 @@ export type Environment = Readonly<Record<string, string | undefined>>;
 /** Flag values by option name, as commander gives them. */
 export type Flags = Readonly<Record<string, string | undefined>>;
 
-export interface AgentConfig extends Omit<OptionValues, 'hostRoot' | 'kubernetes' | 'probes' | 'backend'> {
+export interface AgentConfig extends Omit<OptionValues, 'hostRoot' | 'kubernetes' | 'probes' | 'backend' | 'install'> {
   /** Empty: the agent sees the node's files as they are. */
   readonly hostRoot: string;
   readonly kubernetes: 'off' | 'in-cluster' | 'kubeconfig';
   readonly probes: boolean;
   readonly backend: 'auto' | 'nftables' | 'iptables';
+  readonly install: boolean;
   readonly selectors: readonly EnablementSelector[];
+  /** As they were given, for the plugin; undefined: the default ones. */
+  readonly rawSelectors: readonly object[] | undefined;
 }
 
 const NAMES = Object.keys(OPTIONS) as OptionName[];
 /** Where the agent's manifest mounts the node's file system. */
 const MOUNTED_ROOT = '/host';
+const SELECTORS = OPTIONS.enablementSelector.env;
 
 /** @throws CniError cni.config */
 export async function readConfig(flags: Flags, env: Environment): Promise<AgentConfig> {
@@ -40,13 +45,16 @@ export async function readConfig(flags: Flags, env: Environment): Promise<AgentC
       next: 'set NODE_NAME from spec.nodeName, or --node-name',
     });
   }
+  const rawSelectors = read.enablementSelector === '' ? undefined : await parseSelectors(read.enablementSelector);
   return Object.freeze({
     ...read,
     kubernetes,
     hostRoot: hostRootOf(read.hostRoot),
     probes: read.probes === 'auto' ? kubernetes !== 'off' : read.probes === 'on',
     backend: read.backend === 'auto' && read.nativeNftables ? 'nftables' : read.backend,
-    selectors: read.enablementSelector === '' ? DEFAULT_SELECTORS : await selectorsOf(read.enablementSelector),
+    install: read.install === 'auto' ? kubernetes === 'in-cluster' : read.install === 'on',
+    selectors: rawSelectors === undefined ? DEFAULT_SELECTORS : readSelectors(rawSelectors, SELECTORS),
+    rawSelectors: rawSelectors as readonly object[] | undefined, // read above: a list of objects
   });
 }
 
@@ -66,14 +74,10 @@ function clusterOf(kubernetes: OptionValues['kubernetes'], env: Environment): Ag
   return env['KUBERNETES_SERVICE_HOST'] === undefined ? 'off' : 'in-cluster';
 }
 
-/** JSON is YAML, and read without its library, which takes memory for as long as the agent lives. */
-async function selectorsOf(given: string): Promise<readonly EnablementSelector[]> {
-  const where = OPTIONS.enablementSelector.env;
-  let value: unknown;
+async function parseSelectors(given: string): Promise<unknown> {
   try {
-    value = given.trimStart().startsWith('[') ? JSON.parse(given) : (await import('yaml')).parse(given);
+    return await parseYamlText(given);
   } catch (cause) {
-    throw new CniError('cni.config', `${where} is no YAML: ${errorText(cause)}`, { cause });
+    throw new CniError('cni.config', `${SELECTORS} is no YAML: ${errorText(cause)}`, { cause });
   }
-  return readSelectors(value, where);
 }

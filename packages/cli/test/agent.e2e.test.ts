@@ -1,18 +1,17 @@
 // The node agent between real namespaces and real ztunnels: what it promises when pods come and go and when any part dies.
 import assert from 'node:assert/strict';
-import { existsSync, statSync } from 'node:fs';
+import { statSync } from 'node:fs';
 import type { Socket } from 'node:net';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
-import { createNetNs, Fd, NetNs, openPacketSocket, recv, setLink, setReceiveBuffer, Slab } from '@ambit/native';
+import { NetNs, openPacketSocket, recv, setReceiveBuffer, Slab } from '@ambit/native';
 import { type BedNode, type Pod, sandboxSkip, type ZtunnelProcess } from '@ambit/testbed';
 import { type Mesh, makeMesh, startOurs } from '../../ztunnel/test/e2e-mesh.ts';
 import { echo, Net, tryEcho } from '../../ztunnel/test/e2e-net.ts';
-import { encodeCmdAdd } from '../src/plugin/cmd-add.ts';
-import { AgentUnderTest, asAgentPod, askHttp } from './agent-under-test.ts';
-import type { Word } from './agent-process.ts';
-import { somePod } from './list-source.ts';
+import { encodeCmdAdd } from '@ambit/cni';
+import { AgentUnderTest, asAgentPod, askHttp } from '../../cni/test/agent-under-test.ts';
+import type { Word } from '../../cni/test/agent-process.ts';
 
 const ECHO = 7000;
 const MEMBERS: Word = { kind: 'label', name: 'shop', isAmbient: true };
@@ -246,36 +245,7 @@ describe('the node agent', { skip: sandboxSkip(), timeout: 240_000 }, () => {
       await pod.delete();
     }
   });
-
-  test('250 pods fit into 90 MB', async t => {
-    const namespaces = Array.from({ length: 250 }, () => createNetNs());
-    for (const netns of namespaces) netns.run(() => setLink(1, { up: true }));
-    const fds = namespaces.map(netns => openNumber(netns));
-    const words = fds.map(
-      (fd, i): Word => ({
-        kind: 'put',
-        pod: somePod(`many-${i}`, [], `/proc/${process.pid}/fd/${fd.number}`),
-      }),
-    );
-    await agentOf(0).stop();
-    agents[0] = await AgentUnderTest.start(n1, [MEMBERS, put(web), ...words]);
-    for (let i = 0; i < 250; i++) await agentOf(0).until(`many-${i}`, 'enabled', 60_000);
-    const bytes = Number((await agentOf(0).ask('/v1/status'))['residentBytes']);
-    t.diagnostic(`resident with 251 pods: ${(bytes / 1048576).toFixed(1)} MB`);
-    await agentOf(0).stop();
-    agents[0] = await startAgent(web);
-    for (const each of [...namespaces, ...fds]) each.close();
-    assert.ok(existsSync(n1.agent.path));
-  });
 });
-
-function openNumber(netns: NetNs): Fd {
-  // A descriptor whose number can be named to another process.
-  return netns.run(() => {
-    const { openSync } = process.getBuiltinModule('node:fs');
-    return new Fd(openSync('/proc/thread-self/ns/net', 'r'));
-  });
-}
 
 async function survives(socket: Socket): Promise<boolean> {
   try {
