@@ -5,6 +5,7 @@ import { CniError } from '../errors.ts';
 import { IptablesBackend } from './iptables-backend.ts';
 import { chooseIptables } from './iptables-binary.ts';
 import { podLikeNetNs, runIn, toolSkip } from './netns-testing.ts';
+import { NftablesBackend } from './nft-backend.ts';
 import type { RedirectPlan } from './redirect-plan.ts';
 import { DEFAULT_PROBE_SNAT } from './redirect-rules.ts';
 
@@ -111,6 +112,18 @@ for (const variant of ['nft', 'legacy'] as const) {
       assert.match(saved, /-A OUTPUT -d 127\.0\.0\.11\/32 -j RETURN/);
       assert.doesNotMatch(saved, /ISTIO/);
       assert.doesNotMatch(runIn(netns, 'ip', ['rule']), /lookup 100/);
+    });
+
+    test('a pod that nftables programmed before is taken over', async () => {
+      const netns = pod();
+      const nftables = new NftablesBackend();
+      await nftables.apply(netns, plan);
+      const leftover = 'tables istio-ambient-* of nftables are left over';
+      assert.ok((await driftOf(netns, 'nothing')).includes(leftover));
+      await backend.apply(netns, plan);
+      assert.deepEqual(await driftOf(netns), []);
+      await backend.remove(netns);
+      assert.deepEqual(await driftOf(netns, 'nothing'), []);
     });
 
     test('without IPv6 ip6tables is not touched', async () => {

@@ -7,6 +7,7 @@ import { CniError } from '../errors.ts';
 import { BoundedCache } from './bounded-cache.ts';
 import { type IptablesBinary, runIptables } from './iptables-binary.ts';
 import { type IptablesState, iptablesDrift, iptablesInput, isEmptyState, readIptablesSave } from './iptables-state.ts';
+import { nftLeftoverDrift, removeNftLeftovers } from './nft-leftovers.ts';
 import type { Drift, RedirectBackend, RedirectPlan, Verification, VerifyStamp } from './redirect-plan.ts';
 import { addRedirectRoutes, removeRedirectRoutes, routingDrift, routingState } from './redirect-routes.ts';
 import { familiesOf, type IpFamily } from './redirect-rules.ts';
@@ -38,6 +39,8 @@ export class IptablesBackend implements RedirectBackend {
         iptablesDrift(family, expected, state).length === 0 ? undefined : iptablesInput(state, plan, family),
       );
     }
+    // Last, so that the pod is captured all the while.
+    visit(netns, removeNftLeftovers);
   }
 
   async remove(netns: NetNs): Promise<void> {
@@ -46,15 +49,21 @@ export class IptablesBackend implements RedirectBackend {
         isEmptyState(state) ? undefined : iptablesInput(state, undefined, family),
       );
     }
-    visit(netns, removeRedirectRoutes);
+    visit(netns, () => {
+      removeNftLeftovers();
+      removeRedirectRoutes();
+    });
   }
 
   async verify(netns: NetNs, plan: RedirectPlan | undefined, stamp: VerifyStamp | undefined): Promise<Verification> {
     const key = `iptables\n${plan === undefined ? '' : JSON.stringify(plan)}`;
     // Taken before anything is compared: whatever changes later makes it stale.
-    const { ofRouting, fresh } = visit(netns, () => {
+    const { others, fresh } = visit(netns, () => {
       const routing = routingState();
-      return { ofRouting: routingDrift(routing, plan), fresh: this.#stamp(netns, key, routing) };
+      return {
+        others: [...nftLeftoverDrift(), ...routingDrift(routing, plan)],
+        fresh: this.#stamp(netns, key, routing),
+      };
     });
     if (stamp !== undefined && fresh !== undefined && sameStamp(fresh, stamp)) return { drift: [], stamp };
     const drift: Drift[] = [];
@@ -62,7 +71,7 @@ export class IptablesBackend implements RedirectBackend {
       const expected = plan === undefined ? NOTHING : await this.#reference(family, plan);
       drift.push(...iptablesDrift(family, expected, await this.#state(netns, family)));
     }
-    drift.push(...ofRouting);
+    drift.push(...others);
     return { drift, stamp: drift.length === 0 ? fresh : undefined };
   }
 

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
-import { createNetNs, type NetNs, runNft } from '@ambit/native';
+import { createNetNs, type NetNs, openFdCount, runNft } from '@ambit/native';
 import { CniError } from '../errors.ts';
 import { IptablesBackend } from './iptables-backend.ts';
 import { chooseIptables } from './iptables-binary.ts';
@@ -139,6 +139,19 @@ describe('nftables in a namespace', { skip: netNsSkip() }, () => {
     } finally {
       old.close();
     }
+  });
+
+  test('no descriptor is left behind', async () => {
+    using pod = podLikeNetNs();
+    const cycle = async () => {
+      await backend.apply(pod, plan);
+      await backend.verify(pod, plan, undefined);
+      await backend.remove(pod);
+    };
+    await cycle();
+    const first = openFdCount();
+    for (let i = 0; i < 20; i++) await cycle();
+    assert.equal(openFdCount(), first);
   });
 
   test('a loopback that is down is set up', async () => {

@@ -7,7 +7,7 @@ export interface RedirectPlan {
   readonly dnsCapture: boolean;
   /** Leave inbound traffic alone (`ambient.istio.io/bypass-inbound-capture`). */
   readonly bypassInbound: boolean;
-  /** Interfaces of machines nested in the pod, whose inbound TCP counts as outbound. */
+  /** Interfaces of machines nested in the pod, whose inbound TCP counts as outbound; a last `+` or `*` is any rest. */
   readonly virtualInterfaces: readonly string[];
   /** Program IPv6 too. */
   readonly ipv6: boolean;
