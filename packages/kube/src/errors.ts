@@ -15,3 +15,8 @@ export class KubeError extends Error {
     this.next = options.next;
   }
 }
+
+/** What no waiting mends. */
+export function configError(message: string, cause?: unknown): KubeError {
+  return new KubeError('kube.config', message, { cause, next: 'name a kubeconfig and a context that exist' });
+}

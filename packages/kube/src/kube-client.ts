@@ -11,6 +11,7 @@ import {
   type KubeAccess,
   type KubeEndpoint,
   loadKubeConfig,
+  type Surroundings,
   type TlsMaterial,
 } from './kube-config.ts';
 
@@ -62,6 +63,8 @@ const KEEP_ALIVE_MS = 30_000;
 export interface KubeClientOptions {
   /** By which the server's audit log knows us. Default `ambit`. */
   readonly userAgent?: string;
+  /** Environment, home and service account, if not this process's own. */
+  readonly surroundings?: Surroundings;
 }
 
 export function createKubeClient(access: KubeAccess, options: KubeClientOptions = {}): KubeClient {
@@ -70,7 +73,7 @@ export function createKubeClient(access: KubeAccess, options: KubeClientOptions 
   const closing = new AbortController();
 
   const load = (): Promise<KubeEndpoint> => {
-    endpoint ??= loadKubeConfig(access).catch((error: unknown) => {
+    endpoint ??= loadKubeConfig(access, options.surroundings).catch((error: unknown) => {
       endpoint = undefined; // a kubeconfig may be written later
       throw error;
     });

@@ -3,15 +3,16 @@
 //   server.put({ apiVersion: 'v1', kind: 'Pod', metadata: { namespace: 'shop', name: 'web' }, … });
 //   createKubernetesSource({ kubeconfig: server.writeKubeconfig(directory), … }); …; await server.close();
 // Speaks: discovery (/apis/GROUP, /apis/GROUP/VERSION), list with limit and continue, watch with bookmarks, timeoutSeconds
-// and 410, fieldSelector (=, !=) and labelSelector (=), get, create and update with optimistic concurrency, TokenReview,
-// bearer tokens and client certificates. Built-in lists carry no kind in their items, lists of CRDs do, as in the original.
-// One file, because all of it is one server's state. Faults: see `Faults`. Does not do: validation, defaults, admission, patch, conversion (a version is only a name).
+// and 410, fieldSelector (=, !=) and labelSelector (=), get, create and update with optimistic concurrency, JSON merge patch
+// of objects and of their status, objects as metadata alone, TokenReview, bearer tokens and client certificates. Built-in lists carry no kind in their items, lists of CRDs do, as in the original.
+// One file, because all of it is one server's state. Faults: see `Faults`. Does not do: validation, defaults, admission, conversion (a version is only a name).
 import http from 'node:http';
 import https from 'node:https';
 import { writeFileSync } from 'node:fs';
 import type { AddressInfo, Socket } from 'node:net';
 import path from 'node:path';
 import type { TLSSocket } from 'node:tls';
+import { mergePatch } from './merge-patch.ts';
 import { ObjectStore, type StoredObject, type StoreEvent } from './object-store.ts';
 import { BUILT_IN, type ServedResource } from './served-resources.ts';
 import { matches, type Selectors, selectorsOf } from './selectors.ts';
@@ -35,6 +36,8 @@ export interface SeenRequest {
   readonly path: string;
   readonly query: URLSearchParams;
   readonly isWatch: boolean;
+  readonly accept: string;
+  readonly body: unknown;
   readonly status: number;
 }
 
@@ -59,6 +62,8 @@ export interface Faults {
   expiredAs: 'event' | 'status';
   /** The next event of this plural is cut in its middle and its connection broken. Cleared by itself. */
   cutNextEvent: string | undefined;
+  /** So many patches are refused as lost races (409), as when too many others write the same object. */
+  conflicts: number;
   /** TokenReview answers as a server that does not know audiences. */
   ignoresAudiences: boolean;
   /** Called after each page of a list that has more. */
@@ -71,6 +76,7 @@ interface Watcher {
   readonly namespace: string;
   readonly selectors: Selectors;
   readonly wantsBookmarks: boolean;
+  readonly isMetadataOnly: boolean;
   readonly apiVersion: string;
 }
 
@@ -85,6 +91,7 @@ export class ApiServer {
     isStuck: false,
     expiredAs: 'event',
     cutNextEvent: undefined,
+    conflicts: 0,
     ignoresAudiences: false,
     afterPage: undefined,
   };
@@ -249,7 +256,15 @@ export class ApiServer {
     const body = await readJson(request);
     if (this.faults.isStuck) return;
     const answer = this.#answer(method, url, isWatch, body, request);
-    this.requests.push({ method, path: url.pathname, query: url.searchParams, isWatch, status: answer.status });
+    this.requests.push({
+      method,
+      path: url.pathname,
+      query: url.searchParams,
+      isWatch,
+      accept: request.headers.accept ?? '',
+      body,
+      status: answer.status,
+    });
     if (answer.watch === undefined) sendJson(response, answer.status, answer.body);
     else this.#startWatch(response, answer.watch, url.searchParams);
     this.#waiting.changed();
@@ -265,21 +280,25 @@ export class ApiServer {
     if (target === undefined) return status(404, 'NotFound', 'the server could not find the requested resource');
     const verb = verbOf(method, isWatch, target.name);
     const { resource, namespace, name } = target;
-    if (this.faults.forbid?.({ verb, plural: resource.plural, namespace, method }) === true) {
+    const isMetadataOnly = (request.headers.accept ?? '').includes('as=PartialObjectMetadata');
+    if (this.faults.forbid?.({ verb, plural: pluralOf(target), namespace, method }) === true) {
       const where = namespace === '' ? 'at the cluster scope' : `in the namespace "${namespace}"`;
-      const what = `cannot ${verb} resource "${resource.plural}" in API group "${resource.group}" ${where}`;
+      const what = `cannot ${verb} resource "${pluralOf(target)}" in API group "${resource.group}" ${where}`;
       return status(403, 'Forbidden', `${resource.plural} is forbidden: User "test" ${what}`);
     }
     if (resource.plural === 'tokenreviews') return this.#review(body);
     if (method === 'POST') return this.#create(target, body);
     if (method === 'PUT') return this.#update(target, body);
+    if (method === 'PATCH') return this.#patch(target, body, request.headers['content-type']);
     if (name !== '') {
       const found = this.store.get(keyOf(resource), namespace, name);
       return found === undefined
         ? notFound(resource, name)
         : { status: 200, body: asVersion(found, target.apiVersion) };
     }
-    return isWatch ? this.#watch(target, url.searchParams) : this.#list(target, url.searchParams);
+    return isWatch
+      ? this.#watch(target, url.searchParams, isMetadataOnly)
+      : this.#list(target, url.searchParams, isMetadataOnly);
   }
 
   #isLetIn(request: http.IncomingMessage): boolean {
@@ -320,15 +339,15 @@ export class ApiServer {
     const version = steps.shift();
     if (group === undefined || version === undefined) return undefined;
     const namespace = steps[0] === 'namespaces' && steps.length > 2 ? (steps.splice(0, 2)[1] ?? '') : '';
-    const [plural, name = '', ...more] = steps;
+    const [plural, name = '', subresource = '', ...more] = steps;
     const resource = this.#resources.find(
       candidate => candidate.group === group && candidate.plural === plural && candidate.versions.includes(version),
     );
-    if (resource === undefined || more.length > 0) return undefined;
-    return { resource, namespace, name, apiVersion: group === '' ? version : `${group}/${version}` };
+    if (resource === undefined || more.length > 0 || !['', 'status'].includes(subresource)) return undefined;
+    return { resource, namespace, name, subresource, apiVersion: group === '' ? version : `${group}/${version}` };
   }
 
-  #list({ resource, namespace, apiVersion }: Target, query: URLSearchParams): Answer {
+  #list({ resource, namespace, apiVersion }: Target, query: URLSearchParams, isMetadataOnly: boolean): Answer {
     const token = query.get('continue') ?? '';
     const saved = token === '' ? undefined : this.store.snapshot(token);
     if (token !== '' && saved === undefined) {
@@ -342,13 +361,16 @@ export class ApiServer {
     const limit = Number(query.get('limit') ?? 0);
     const page = limit > 0 ? rest.slice(0, limit) : rest;
     const next = page.length < rest.length ? this.store.saveSnapshot(version, rest.slice(page.length)) : undefined;
-    const items = page.map(object => (resource.isBuiltIn ? withoutType(object) : asVersion(object, apiVersion)));
+    const items = page.map(object => {
+      if (isMetadataOnly) return metadataOf(object);
+      return resource.isBuiltIn ? withoutType(object) : asVersion(object, apiVersion);
+    });
     const metadata = { resourceVersion: String(version), ...(next === undefined ? {} : { continue: next }) };
     if (next !== undefined) this.faults.afterPage?.();
     return { status: 200, body: { kind: `${resource.kind}List`, apiVersion, metadata, items } };
   }
 
-  #watch(target: Target, query: URLSearchParams): Answer {
+  #watch(target: Target, query: URLSearchParams, isMetadataOnly: boolean): Answer {
     const from = Number(query.get('resourceVersion') ?? 0);
     const { resource, namespace, apiVersion } = target;
     const past = from === 0 ? this.#synthetic(resource) : this.store.since(from, keyOf(resource));
@@ -360,7 +382,7 @@ export class ApiServer {
     return {
       status: 200,
       body: undefined,
-      watch: { resource, namespace, apiVersion, selectors, wantsBookmarks, past },
+      watch: { resource, namespace, apiVersion, selectors, wantsBookmarks, isMetadataOnly, past },
     };
   }
 
@@ -409,9 +431,10 @@ export class ApiServer {
     }
   }
 
-  #write({ response, resource }: Watcher, type: string, object: unknown): void {
+  #write({ response, resource, isMetadataOnly }: Watcher, type: string, object: object): void {
     if (this.faults.stallWatches) return;
-    const line = `${JSON.stringify({ type, object })}\n`;
+    const shown = isMetadataOnly ? metadataOf(object) : object;
+    const line = `${JSON.stringify({ type, object: shown })}\n`;
     if (this.faults.cutNextEvent === resource.plural) {
       this.faults.cutNextEvent = undefined;
       // Broken only once the half is on its way: the reader must meet it.
@@ -447,6 +470,24 @@ export class ApiServer {
     return { status: 200, body: stored };
   }
 
+  #patch({ resource, namespace, name, subresource }: Target, body: unknown, contentType = ''): Answer {
+    if (contentType !== 'application/merge-patch+json') return status(415, 'UnsupportedMediaType', contentType);
+    const found = this.store.get(keyOf(resource), namespace, name);
+    if (found === undefined) return notFound(resource, name);
+    if (this.faults.conflicts > 0) {
+      this.faults.conflicts -= 1;
+      return status(409, 'Conflict', 'the object has been modified; please apply your changes to the latest version');
+    }
+    const patched = mergePatch(found, body) as StoredObject;
+    if (patched.metadata.uid !== found.metadata.uid) {
+      return status(409, 'Conflict', 'Precondition failed: UID in precondition differs from UID in object meta');
+    }
+    // Of a patch to the status, what is neither status nor annotations and their like is left aside.
+    const { metadata } = patched;
+    const kept = subresource === 'status' ? { ...found, metadata, status: patched['status'] } : patched;
+    return { status: 200, body: this.store.put(keyOf(resource), kept) };
+  }
+
   #review(body: unknown): Answer {
     const { spec } = body as { spec: { token: string; audiences?: readonly string[] } };
     const known = this.tokens.get(spec.token);
@@ -471,6 +512,8 @@ interface Target {
   readonly resource: ServedResource;
   readonly namespace: string;
   readonly name: string;
+  /** Empty, or `status`. */
+  readonly subresource: string;
   readonly apiVersion: string;
 }
 
@@ -492,6 +535,15 @@ const isIn = (object: StoredObject, namespace: string): boolean =>
 
 const asVersion = (object: StoredObject, apiVersion: string): StoredObject => ({ ...object, apiVersion });
 
+/** As RBAC names it. */
+const pluralOf = ({ resource, subresource }: Target): string =>
+  subresource === '' ? resource.plural : `${resource.plural}/${subresource}`;
+
+function metadataOf(object: object): object {
+  const metadata: unknown = 'metadata' in object ? object.metadata : {};
+  return { kind: 'PartialObjectMetadata', apiVersion: 'meta.k8s.io/v1', metadata };
+}
+
 function withoutType(object: StoredObject): object {
   return Object.fromEntries(Object.entries(object).filter(([key]) => key !== 'kind' && key !== 'apiVersion'));
 }
@@ -506,6 +558,7 @@ const notFound = (resource: ServedResource, name: string): Answer =>
 function verbOf(method: string, isWatch: boolean, name: string): string {
   if (method === 'POST') return 'create';
   if (method === 'PUT') return 'update';
+  if (method === 'PATCH') return 'patch';
   if (name !== '') return 'get';
   return isWatch ? 'watch' : 'list';
 }
