@@ -68,10 +68,7 @@ async function serve(config: AgentConfig, options: RunAgentOptions, log: Log, si
     if (probes !== undefined && (await leavesForGood())) probes.removeAll();
   });
   const { nodeName, zdsSocket, runDirectory, hostRoot, auditRepair } = config;
-  const extensions = [
-    auditExtension({ node: nodeName, repair: auditRepair, hostRoot }),
-    ...(options.extensions ?? []),
-  ];
+  const extensions = [auditExtension({ node: nodeName, repair: auditRepair, hostRoot }), ...(options.extensions ?? [])];
   if (installation !== undefined) {
     extensions.push(installerExtension(installation, leavesForGood));
   }
