@@ -21,6 +21,11 @@ const NEEDED = [
   { programs: ['h2load'], packageName: 'nghttp2-client' },
   { programs: ['nghttpd'], packageName: 'nghttp2-server' },
   { programs: ['nghttpx'], packageName: 'nghttp2-proxy', unit: 'nghttpx' },
+  { programs: ['dig'], packageName: 'bind9-dnsutils' },
+  { programs: ['dnsmasq'], packageName: 'dnsmasq-base' },
+  { programs: ['unbound'], packageName: 'unbound', unit: 'unbound' },
+  { programs: ['dnsperf'], packageName: 'dnsperf' },
+  { programs: ['musl-gcc'], packageName: 'musl-tools' },
   { programs: ['redis-server', 'psql'], packageName: 'redis-server', unit: 'redis-server' },
 ];
 

@@ -1,0 +1,44 @@
+import assert from 'node:assert/strict';
+import { mkdtemp, rename, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { Log, LogFilter } from '../log.ts';
+import type { ResolvConf } from './resolv-conf.ts';
+import { ResolverFile } from './resolver-file.ts';
+
+test('the file is told at once and after each change, also by renaming; missing for a moment changes nothing', async () => {
+  const directory = await mkdtemp(join(tmpdir(), 'resolv-'));
+  const path = join(directory, 'resolv.conf');
+  const told: string[] = [];
+  let wake = (): void => undefined;
+  const filter = LogFilter.parse('info');
+  assert.ok(filter);
+  const log = new Log({ write: () => undefined, now: () => 0 }, { format: 'plain', filter });
+  const onChange = ({ set }: ResolvConf): void => {
+    told.push(set.resolvers.map(({ ip }) => ip).join());
+    wake();
+  };
+  const file = new ResolverFile(path, { log: log.scope('test'), onChange });
+  try {
+    await writeFile(path, 'nameserver 10.0.0.1\n');
+    file.start(20);
+    assert.deepEqual(told, ['10.0.0.1']);
+    const next = async (change: () => Promise<void>): Promise<void> => {
+      const { promise, resolve } = Promise.withResolvers<void>();
+      wake = resolve;
+      await change();
+      await promise;
+    };
+    await next(async () => writeFile(path, 'nameserver 10.0.0.2\n'));
+    await rm(path);
+    await next(async () => {
+      await writeFile(`${path}.new`, 'nameserver 10.0.0.33\n');
+      await rename(`${path}.new`, path);
+    });
+    assert.deepEqual(told, ['10.0.0.1', '10.0.0.2', '10.0.0.33']);
+  } finally {
+    file.stop();
+    await rm(directory, { recursive: true });
+  }
+});
