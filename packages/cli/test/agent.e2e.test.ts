@@ -10,7 +10,8 @@ import { type BedNode, type Pod, sandboxSkip, type ZtunnelProcess } from '@ambit
 import { type Mesh, makeMesh, startOurs } from '../../ztunnel/test/e2e-mesh.ts';
 import { echo, Net, tryEcho } from '../../ztunnel/test/e2e-net.ts';
 import { encodeCmdAdd } from '@ambit/cni';
-import { AgentUnderTest, asAgentPod, askHttp } from '../../cni/test/agent-under-test.ts';
+import { askHttp } from '../../cni/test/agent-socket.ts';
+import { AgentUnderTest, asAgentPod } from '../../cni/test/agent-under-test.ts';
 import type { Word } from '../../cni/test/agent-process.ts';
 
 const ECHO = 7000;

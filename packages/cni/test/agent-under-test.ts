@@ -1,14 +1,15 @@
 // A node agent on a node of a bed, as its own process, with what tests do to it: tell it of pods, ask it, speak to it like a
 // CNI plugin, kill it.
 import type { ChildProcess } from 'node:child_process';
-import { request } from 'node:http';
-import { connect } from 'node:net';
 import { join } from 'node:path';
 import { type BedNode, NamespaceProcesses, type Pod, SANDBOX_DIR, WatchedProcess } from '@ambit/testbed';
 import { FRUGAL_ENV, FRUGAL_FLAGS } from '../src/frugal.ts';
 import type { AgentPod } from '../src/pod/agent-pod.ts';
 import { encodeFrame } from '../src/plugin/frame.ts';
 import type { Word } from './agent-process.ts';
+import { askHttp, type CniOutcome, sendFrame } from './agent-socket.ts';
+
+export { askHttp } from './agent-socket.ts';
 
 const PROGRAM = join(import.meta.dirname, 'agent-process.ts');
 
@@ -19,11 +20,6 @@ export interface PodAnswer {
   readonly status: string;
   readonly state: string;
   readonly problem: { readonly code: string } | null;
-}
-
-export interface CniOutcome {
-  readonly status: number;
-  readonly stdout: string;
 }
 
 export class AgentUnderTest extends WatchedProcess {
@@ -130,38 +126,4 @@ export function asAgentPod(pod: Pod, more: Partial<AgentPod> = {}): AgentPod {
     netnsPath: pod.netnsPath,
     ...more,
   };
-}
-
-export async function askHttp(
-  socketPath: string,
-  method: string,
-  path: string,
-  body = '',
-): Promise<{ status: number; text: string; json: Readonly<Record<string, unknown>> }> {
-  const { promise, resolve, reject } = Promise.withResolvers<{ status: number; text: string }>();
-  const sent = request({ socketPath, method, path, agent: false }, response => {
-    let text = '';
-    response.setEncoding('utf8').on('data', (chunk: string) => (text += chunk));
-    response.on('end', () => resolve({ status: response.statusCode ?? 0, text }));
-  });
-  sent.on('error', reject);
-  sent.end(body);
-  const answer = await promise;
-  const isJson = answer.text.startsWith('{');
-  return { ...answer, json: isJson ? (JSON.parse(answer.text) as Readonly<Record<string, unknown>>) : {} };
-}
-
-export async function sendFrame(path: string, frame: Uint8Array): Promise<CniOutcome> {
-  const { promise, resolve, reject } = Promise.withResolvers<CniOutcome>();
-  const socket = connect({ path, allowHalfOpen: true });
-  const chunks: Buffer[] = [];
-  socket.on('data', (chunk: Buffer) => chunks.push(chunk));
-  socket.on('error', reject);
-  socket.on('close', () => {
-    const answer = Buffer.concat(chunks);
-    resolve({ status: answer[0] ?? -1, stdout: answer.toString('utf8', 1, Math.max(1, answer.length - 1)) });
-  });
-  socket.on('end', () => socket.end());
-  socket.end(frame);
-  return promise;
 }

@@ -177,6 +177,7 @@ export class Agent implements AsyncDisposable {
     this.#failMode.update();
     const plugins = await PluginDoor.open({
       runDirectory,
+      reactor: this.#reactor,
       hooks: this.#hooks,
       log: this.#log.scope('plugin'),
       onAnswered: status => this.#pluginAnswers.set(status, (this.#pluginAnswers.get(status) ?? 0) + 1),

@@ -3,6 +3,7 @@
 // whoever may say "enrol this namespace" decides who is who. A plugin that gives up ends what was being done for it.
 import { createServer, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
+import type { Reactor } from '@ambit/native';
 import { errorText, type Log } from '@ambit/log';
 import { CniError } from '../../errors.ts';
 import { errorAnswer } from '../../plugin/cni-answer.ts';
@@ -11,10 +12,13 @@ import { CMD_ADD_PATH, type CmdAdd, decodeCmdAdd, MAX_CMD_ADD_BYTES } from '../.
 import { decodeFrame, encodeAnswer, MAX_FRAME_BYTES } from '../../plugin/frame.ts';
 import { decodeLogBatch, LOG_PATH, MAX_LOG_BYTES } from '../../plugin/log-batch.ts';
 import type { CniHooks } from '../hooks.ts';
+import { watchHangUp } from './hang-up.ts';
 import { type DoorAnswer, type DoorRequest, HttpDoor, listenAt, plain } from './http-door.ts';
 
 export interface PluginDoorOptions {
   readonly runDirectory: string;
+  /** Polled by the caller. */
+  readonly reactor: Reactor;
   readonly hooks: CniHooks;
   readonly log: Log;
   /** Called once an answer: 200, 400 or 500 as in Istio's counter. */
@@ -99,8 +103,9 @@ export class PluginDoor {
         socket.destroy();
         return;
       }
+      const stop = watchHangUp(this.#options.reactor, socket, () => socket.destroy());
       const signal = AbortSignal.any([gone.signal, AbortSignal.timeout(FRAME_TIMEOUT_MS)]);
-      const answer = await this.#handle(frame, signal);
+      const answer = await this.#handle(frame, signal).finally(stop);
       socket.end(encodeAnswer(answer));
       this.#note(answer);
     } catch (error) {
