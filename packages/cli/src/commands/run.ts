@@ -16,6 +16,7 @@ import {
   RotatingLog,
   runUser,
 } from '@ambit/local';
+import { errorText } from '@ambit/log';
 import { processOutput } from '../render/output.ts';
 import { ambitCommand } from './up.ts';
 import { askMesh, directoriesOf, type MeshFlags, tell, uid } from './local-mesh.ts';
@@ -52,12 +53,10 @@ export async function run(command: readonly string[], flags: RunFlags): Promise<
     if (flags.logTo !== undefined) say({ ok: true, ip: launched.workload.ip4 });
     return await untilEnded(launched);
   } catch (error) {
-    if (flags.logTo !== undefined && error instanceof LocalError) {
-      const { code, message, where, next } = error;
-      say({ ok: false, problem: { code, message, where, next } });
-      return 1;
-    }
-    return tell(output, error);
+    if (flags.logTo === undefined) return tell(output, error);
+    const { code, message, where, next } = asLocal(error);
+    say({ ok: false, problem: { code, message, where, next } });
+    return 1;
   }
 }
 
@@ -111,7 +110,8 @@ async function detach(name: string, command: readonly string[], flags: RunFlags)
   const [program = '', ...ours] = ambitCommand();
   const child = spawn(program, [...ours, ...runArguments(name, logTo, flags), '--', ...command], {
     detached: true,
-    stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
+    // Nothing of the caller's stays open: it may wait for the end of its own output.
+    stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
   });
   const { promise, resolve } = Promise.withResolvers<Word | undefined>();
   child.once('message', word => resolve(word as Word));
@@ -119,8 +119,7 @@ async function detach(name: string, command: readonly string[], flags: RunFlags)
   const word = await promise;
   if (child.connected) child.disconnect();
   child.unref();
-  // What went wrong before it could speak is on standard error already.
-  if (word === undefined) return 1;
+  if (word === undefined) throw new LocalError('local.part_failed', 'the background process ended without a word');
   if (!word.ok) {
     const { code, message, where, next } = word.problem as LocalError;
     return tell(output, new LocalError(code, message, { where, next }));
@@ -144,6 +143,10 @@ function runArguments(name: string, logTo: string, flags: RunFlags): string[] {
     ...pairs('--service', flags.service),
     ...pairs('--env', flags.env),
   ];
+}
+
+function asLocal(error: unknown): LocalError {
+  return error instanceof LocalError ? error : new LocalError('local.part_failed', errorText(error), { cause: error });
 }
 
 function say(word: Word): void {
