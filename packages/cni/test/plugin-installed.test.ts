@@ -99,9 +99,10 @@ test("without an agent the fallback lets the agent's own and excluded pods start
 });
 
 test('the files of the fallback need nothing beside them', () => {
-  for (const [name, content] of fallbackSource().files) {
+  const { files } = fallbackSource();
+  const names = new Set(files.keys());
+  for (const [name, content] of files) {
     const imports = [...content.matchAll(/^(?:import|export)[^;]*? from '([^']+)'/gm)].map(([, from]) => from ?? '');
-    const names = new Set(fallbackSource().files.keys());
     const strange = imports.filter(from => !from.startsWith('node:') && !names.has(from.replace('./', '')));
     assert.deepEqual(strange, [], name);
   }

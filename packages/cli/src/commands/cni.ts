@@ -105,7 +105,7 @@ export async function cniUninstall(flags: CniFlags, output: Output = processOutp
 /** @returns the exit status: 0 pods can start, 1 they cannot or it is not installed, 3 cannot be read */
 export async function cniStatus(flags: CniFlags, output: Output = processOutput()): Promise<number> {
   return guarded(output, async () => {
-    const status = await pluginStatus(flags);
+    const status = await pluginStatus({ ...flags, confName: flags.confName || undefined });
     output.answer(flags.output === 'json' ? `${JSON.stringify(status)}\n` : statusText(status));
     return status.problem === undefined ? 0 : 1;
   });
@@ -125,11 +125,24 @@ function statusText({ file, plugins, executable, isBesideIstio, problem }: Plugi
 }
 
 function common(command: Command): Command {
+  // The variables are those of the agent, so that in its pod this looks at the same place.
   return command
-    .option('--conf-dir <dir>', 'configurations of the container runtime', '/etc/cni/net.d')
-    .option('--conf-name <file>', 'the file to use (default: the first that is valid)')
-    .option('--bin-dir <dir>', 'plugins of the container runtime', '/opt/cni/bin')
-    .option('--run-dir <dir>', "the agent's sockets", '/var/run/istio-cni')
+    .addOption(
+      new Option('--conf-dir <dir>', 'configurations of the container runtime')
+        .default('/etc/cni/net.d')
+        .env('MOUNTED_CNI_NET_DIR'),
+    )
+    .addOption(
+      new Option('--conf-name <file>', 'the file to use (default: the first that is valid)').env('CNI_CONF_NAME'),
+    )
+    .addOption(
+      new Option('--bin-dir <dir>', 'plugins of the container runtime')
+        .default('/opt/cni/bin')
+        .env('AMBIT_CNI_BIN_DIR'),
+    )
+    .addOption(
+      new Option('--run-dir <dir>', "the agent's sockets").default('/var/run/istio-cni').env('CNI_AGENT_RUN_DIR'),
+    )
     .addOption(new Option('-o, --output <format>', 'output format').choices(['table', 'json']).default('table'));
 }
 
@@ -139,7 +152,8 @@ function optionsOf(flags: CniInstallFlags): InstallOptions {
   return {
     mode,
     confDir,
-    confName,
+    // An empty variable is as good as none.
+    confName: confName || undefined,
     ownedName: DEFAULT_OWNED_NAME,
     binDirs: [binDir],
     hostBinDir: binDir,

@@ -12,23 +12,27 @@ const PACKAGES = resolve(import.meta.dirname, '..', '..', '..');
 /** `import {…} from '…';`, `import * as … from`, `import '…'`, `export {…} from '…';`, over several lines, too. */
 const STATEMENT = /^(import|export)\s*(\{[^}]*\}|\* as \w+|\*)?\s*(?:from\s*)?'([^']+)';?/gm;
 
+type Read = (path: string) => string;
+
+const readSource: Read = path => readFileSync(path, 'utf8');
+
 /** Text by file name; the entry's comes first. @throws CniError cni.config when a module cannot be carried along */
-export function programFiles(entry: string): ReadonlyMap<string, string> {
+export function programFiles(entry: string, read: Read = readSource): ReadonlyMap<string, string> {
   const files = new Map<string, string>();
   const waiting = [entry];
   for (let path = waiting.shift(); path !== undefined; path = waiting.shift()) {
     const name = fileName(path);
     if (files.has(name)) continue;
-    const { text, needs } = carry(path);
+    const { text, needs } = carry(path, read);
     files.set(name, text);
     waiting.push(...needs);
   }
   return files;
 }
 
-function carry(path: string): { readonly text: string; readonly needs: readonly string[] } {
+function carry(path: string, read: Read): { readonly text: string; readonly needs: readonly string[] } {
   const needs: string[] = [];
-  const source = stripTypeScriptTypes(readFileSync(path, 'utf8'));
+  const source = stripTypeScriptTypes(read(path));
   if (/\bimport\(/.test(source)) throw refused(path, 'it imports while it runs');
   const text = source.replaceAll(STATEMENT, (all, keyword: string, what: string | undefined, from: string) => {
     if (from.startsWith('node:')) return all;
@@ -42,7 +46,7 @@ function carry(path: string): { readonly text: string; readonly needs: readonly 
     // Straight to where each name is made: a room's index would bring all of the room.
     return names
       .map(name => {
-        const target = definedIn(from, name);
+        const target = definedIn(from, name, read);
         needs.push(target);
         return statement(keyword, `{ ${name} }`, target);
       })
@@ -55,10 +59,10 @@ function statement(keyword: string, what: string | undefined, target: string): s
   return `${keyword} ${what === undefined ? '' : `${what} from `}'./${fileName(target)}';`;
 }
 
-function definedIn(room: string, name: string): string {
+function definedIn(room: string, name: string, read: Read): string {
   const index = fileURLToPath(import.meta.resolve(room));
   const imported = name.split(/\s+as\s+/)[0] ?? name;
-  for (const [, , what, from = ''] of stripTypeScriptTypes(readFileSync(index, 'utf8')).matchAll(STATEMENT)) {
+  for (const [, , what, from = ''] of stripTypeScriptTypes(read(index)).matchAll(STATEMENT)) {
     if (what !== undefined && namesOf(what).includes(imported)) return resolve(dirname(index), from);
   }
   throw refused(index, `it does not export ${imported} from another file`);

@@ -1,0 +1,194 @@
+// Measures how long the start of a pod waits for the mesh: ADDs of the CNI plugin as the container runtime starts it, eight at
+// a time, against a node agent and a ztunnel that run for real. From the start of the plugin's process to its end; the veth
+// is somebody else's plugin and there already. Prints a table and JSON. Run as `node bench/cni.ts [--pods N] [--parallel N]`.
+import { type ChildProcess, spawn } from 'node:child_process';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { cpus, loadavg } from 'node:os';
+import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
+import { parseArgs } from 'node:util';
+import { architectureOf, fallbackSource, install, pluginSocketPath } from '@ambit/cni';
+import { enterSandbox, insideSandbox, type Pod, SANDBOX_DIR } from '@ambit/testbed';
+import { AgentUnderTest, asAgentPod } from '../packages/cni/test/agent-under-test.ts';
+import { makeMesh, startOurs } from '../packages/ztunnel/test/e2e-mesh.ts';
+import { cpuSeconds } from './proc.ts';
+
+/** Whether it is labelled. */
+const NAMESPACES = { shop: true, plain: false } as const;
+
+interface Row {
+  readonly row: string;
+  readonly adds: number;
+  readonly p50Ms: number;
+  readonly p90Ms: number;
+  readonly p99Ms: number;
+  readonly maxMs: number;
+  readonly seconds: number;
+  /** For each ADD. */
+  readonly agentCpuMs: number;
+  readonly ztunnelCpuMs: number;
+}
+
+async function main(): Promise<number> {
+  const options = { pods: { type: 'string', default: '100' }, parallel: { type: 'string', default: '8' } } as const;
+  const { values } = parseArgs({ options });
+  if (!insideSandbox()) return enterSandbox([process.execPath, import.meta.filename, ...process.argv.slice(2)]);
+  const [count, parallel] = [Number(values.pods), Number(values.parallel)];
+  await using mesh = await makeMesh('outside');
+  const node = mesh.bed.node('n1');
+  const namespaces = Object.entries(NAMESPACES).map(
+    ([name, isAmbient]) => ({ kind: 'label', name, isAmbient }) as const,
+  );
+  const agent = await AgentUnderTest.start(node, namespaces, { logLevel: 'info' });
+  const ztunnel = await startOurs(mesh.bed, 'n1', { env: { RUST_LOG: 'error' } });
+  const plugin = installPlugin(agent.runDirectory);
+  const pids = { agent: agent.process.pid ?? 0, ztunnel: ztunnel.process.pid ?? 0 };
+
+  const rows: Row[] = [];
+  for (const [namespace, isAmbient] of Object.entries(NAMESPACES)) {
+    const pods = await addPods(mesh.bed, agent, namespace, count);
+    const row = isAmbient ? 'members' : 'pods outside the mesh';
+    rows.push(await measure(row, pods, parallel, pids, async pod => add(plugin, pod)));
+  }
+  await assertEnrolled(agent, count);
+  const [one] = await addPods(mesh.bed, agent, 'plain', 1, 'idle');
+  if (one !== undefined) {
+    rows.push(
+      await measure(
+        'a program that does nothing',
+        Array.from({ length: count }, () => one),
+        parallel,
+        pids,
+        nothing,
+      ),
+    );
+  }
+  const machine = { node: process.versions.node, cores: cpus().length, load: loadavg()[0], parallel };
+  process.stderr.write(`${table(rows)}\n`);
+  process.stdout.write(`${JSON.stringify({ machine, rows }, undefined, 1)}\n`);
+  await ztunnel.stop();
+  await agent.stop();
+  return 0;
+}
+
+/** As on a host, with the fallback beside it that must not be needed. @returns path of the executable */
+function installPlugin(runDir: string): string {
+  const [confDir, binDir] = [join(SANDBOX_DIR, 'net.d'), join(SANDBOX_DIR, 'bin')];
+  for (const each of [confDir, binDir]) mkdirSync(each, { recursive: true });
+  writeFileSync(join(confDir, '10.conflist'), JSON.stringify({ name: 'net', plugins: [{ type: 'bridge' }] }));
+  install({
+    mode: 'chained',
+    confDir,
+    binDirs: [binDir],
+    hostBinDir: binDir,
+    architecture: architectureOf(process.arch),
+    fallback: fallbackSource(),
+    entry: { runDir, agentNamespace: 'istio-system', excludedNamespaces: [] },
+  });
+  process.stderr.write(`plugin ${join(binDir, 'ambit-cni')}, agent ${pluginSocketPath(runDir)}\n`);
+  return join(binDir, 'ambit-cni');
+}
+
+async function addPods(
+  bed: Awaited<ReturnType<typeof makeMesh>>['bed'],
+  agent: AgentUnderTest,
+  namespace: string,
+  count: number,
+  prefix = 'p',
+): Promise<readonly Pod[]> {
+  const pods: Pod[] = [];
+  for (let i = 0; i < count; i++) {
+    const pod = await bed.addPod({ node: 'n1', name: `${prefix}${i}`, namespace, serviceAccount: 'web' });
+    // As Kubernetes tells of it before it has a network.
+    agent.tell({ kind: 'put', pod: asAgentPod(pod, { ips: [], netnsPath: undefined, phase: 'Pending' }) });
+    pods.push(pod);
+  }
+  const isTold = async () => (await agent.pods()).some(({ uid }) => uid === pods.at(-1)?.uid);
+  while (!(await isTold())); // its own word, asked again and again
+  return pods;
+}
+
+async function measure(
+  row: string,
+  pods: readonly Pod[],
+  parallel: number,
+  pids: { readonly agent: number; readonly ztunnel: number },
+  act: (pod: Pod) => Promise<void>,
+): Promise<Row> {
+  const waiting = [...pods];
+  const times: number[] = [];
+  const before = { agent: cpuSeconds([pids.agent]), ztunnel: cpuSeconds([pids.ztunnel]) };
+  const begun = performance.now();
+  const work = async () => {
+    for (let pod = waiting.shift(); pod !== undefined; pod = waiting.shift()) {
+      const from = performance.now();
+      await act(pod);
+      times.push(performance.now() - from);
+    }
+  };
+  await Promise.all(Array.from({ length: parallel }, work));
+  const seconds = (performance.now() - begun) / 1000;
+  const sorted = times.toSorted((a, b) => a - b);
+  const at = (share: number) => sorted[Math.min(sorted.length - 1, Math.ceil(share * sorted.length) - 1)] ?? Number.NaN;
+  const perAdd = (used: number) => (1000 * used) / pods.length;
+  return {
+    row,
+    adds: pods.length,
+    p50Ms: at(0.5),
+    p90Ms: at(0.9),
+    p99Ms: at(0.99),
+    maxMs: at(1),
+    seconds,
+    agentCpuMs: perAdd(cpuSeconds([pids.agent]) - before.agent),
+    ztunnelCpuMs: perAdd(cpuSeconds([pids.ztunnel]) - before.ztunnel),
+  };
+}
+
+async function add(plugin: string, pod: Pod): Promise<void> {
+  const env = {
+    CNI_COMMAND: 'ADD',
+    CNI_CONTAINERID: `c-${pod.uid}`,
+    CNI_NETNS: pod.netnsPath,
+    CNI_IFNAME: 'eth0',
+    CNI_PATH: '/opt/cni/bin',
+    CNI_ARGS: `IgnoreUnknown=1;K8S_POD_NAMESPACE=${pod.namespace};K8S_POD_NAME=${pod.name};K8S_POD_UID=${pod.uid}`,
+  };
+  const ips = [{ address: `${pod.ip4}/32` }, { address: `${pod.ip6}/128` }];
+  const config = { cniVersion: '1.0.0', name: 'net', type: 'ambit-cni', prevResult: { cniVersion: '1.0.0', ips } };
+  const child = spawn(plugin, [], { env, stdio: ['pipe', 'pipe', 'inherit'] });
+  child.stdin.end(JSON.stringify(config));
+  const [stdout, status] = await Promise.all([text(child.stdout), ending(child)]);
+  if (status !== 0) throw new Error(`ADD of ${pod.namespace}/${pod.name}: ${stdout}`);
+}
+
+/** What the bench itself and the kernel take for a process. */
+async function nothing(): Promise<void> {
+  const child = spawn('/bin/true', [], { env: {}, stdio: ['pipe', 'pipe', 'inherit'] });
+  await Promise.all([text(child.stdout), ending(child)]);
+}
+
+async function ending(child: ChildProcess): Promise<number | null> {
+  const { promise, resolve, reject } = Promise.withResolvers<number | null>();
+  child.once('error', reject);
+  child.once('exit', resolve);
+  return promise;
+}
+
+async function assertEnrolled(agent: AgentUnderTest, count: number): Promise<void> {
+  const enabled = (await agent.pods()).filter(({ status }) => status === 'enabled').length;
+  if (enabled !== count) throw new Error(`${enabled} of ${count} members are enrolled`);
+}
+
+function table(rows: readonly Row[]): string {
+  const header = ['', 'p50 ms', 'p90 ms', 'p99 ms', 'most ms', 'agent CPU ms', 'ztunnel CPU ms', 'ADDs/s'];
+  const lines = rows.map(row => [
+    row.row,
+    ...[row.p50Ms, row.p90Ms, row.p99Ms, row.maxMs, row.agentCpuMs, row.ztunnelCpuMs].map(value => value.toFixed(1)),
+    (row.adds / row.seconds).toFixed(0),
+  ]);
+  return [header, ...lines]
+    .map(([first = '', ...rest]) => first.padEnd(28) + rest.map(each => each.padStart(15)).join(''))
+    .join('\n');
+}
+
+process.exitCode = await main();
