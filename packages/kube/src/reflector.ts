@@ -44,6 +44,8 @@ export interface ReflectorDeps {
   readonly timing: Timing;
   /** The first list is complete, or there is none to be had (absent, forbidden). Called once. */
   readonly onSettled: () => void;
+  /** A list is whole and was told. Called for each, before the watch begins. */
+  readonly onListed?: () => void;
 }
 
 export interface ReflectorScope {
@@ -183,6 +185,7 @@ export class Reflector {
       known.endList();
       this.#problem = undefined;
       this.#settle();
+      this.#deps.onListed?.();
       return { kind: 'watching', served: state.served, from: textAt(response.body, 'metadata', 'resourceVersion') };
     }
   }
