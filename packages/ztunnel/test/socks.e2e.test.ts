@@ -28,6 +28,7 @@ describe('the SOCKS5 port', { skip: sandboxSkip() }, () => {
     web = await bed.addPod({ node: 'n1', name: 'web', namespace: 'shop', serviceAccount: 'web' });
     cart = await bed.addPod({ node: 'n2', name: 'cart', namespace: 'shop', serviceAccount: 'cart' });
     outside = await bed.addPod({ node: 'n2', name: 'outside', namespace: 'plain', enrolled: false });
+    await bed.addService({ name: 'cart', namespace: 'shop', ports: { 80: WEB }, pods: [cart] });
     for (const pod of [cart, outside]) {
       peers.listen(
         pod,
@@ -36,7 +37,7 @@ describe('the SOCKS5 port', { skip: sandboxSkip() }, () => {
       );
       peers.serve(pod, ECHO, socket => void socket.pipe(socket));
     }
-    const env = { UNSTABLE_ENABLE_SOCKS5: 'true' };
+    const env = { UNSTABLE_ENABLE_SOCKS5: 'true', ISTIO_META_DNS_CAPTURE: 'true' };
     [onN1, onN2] = await Promise.all([startOurs(bed, 'n1', { env }), startOurs(bed, 'n2', { env })]);
   });
 
@@ -68,6 +69,18 @@ describe('the SOCKS5 port', { skip: sandboxSkip() }, () => {
     assert.match(String((await carried)['src.identity']), /\/ns\/shop\/sa\/web$/);
     assert.deepEqual(await curl(`http://[${cart.ip6}]:${WEB}/`), { code: 0, text: 'this is cart' });
     assert.deepEqual(await curl(`http://${outside.ip4}:${WEB}/`), { code: 0, text: 'this is outside' });
+  });
+
+  test('a name of the mesh is looked up as the pod would, and one that is none is told as unreachable', async () => {
+    const named = async (host: string) => {
+      const args = ['-sS', '--max-time', '8', '--noproxy', '', '--socks5-hostname', `127.0.0.1:${SOCKS}`];
+      const { code, stdout } = await web.run('curl', [...args, `http://${host}/`]);
+      return { code, stdout };
+    };
+    for (const host of ['cart', 'CART.shop', 'cart.shop.svc.cluster.local']) {
+      assert.deepEqual(await named(host), { code: 0, stdout: 'this is cart' }, host);
+    }
+    assert.equal((await named('nobody.shop.svc.cluster.local')).code, 97);
   });
 
   test('what a client sends ahead of the answer arrives', async () => {

@@ -3,7 +3,7 @@
 // that floods gets SERVFAIL and no other notices.
 //
 // Life: open --drain--> draining --all answered, or the time is up--> closed. Closing is reported once.
-import type { Workload } from '@ambit/mesh';
+import type { IpFamily, Workload } from '@ambit/mesh';
 import { Errno, type Fd, SysError } from '@ambit/native';
 import type { Timer } from '@ambit/proxy';
 import { ConnectionListener } from '../worker/listener.ts';
@@ -17,6 +17,7 @@ import { rcodeOf } from './codec/response.ts';
 import { countForwarded, DnsCounters } from './counters.ts';
 import type { DnsResult, ResolverSet } from './dns-messages.ts';
 import { Forwarder, type ForwardOutcome } from './forwarder.ts';
+import { addressQuery, type HostAddresses, hostAddresses } from './host-addresses.ts';
 import { KeptAnswers } from './kept-answers.ts';
 import type { CompiledDecision } from './name-decisions.ts';
 import { TcpClient } from './tcp-client.ts';
@@ -111,6 +112,20 @@ export class PodDns {
   setResolvers(set: ResolverSet): void {
     this.#forwarder.setResolvers(set);
     this.#kept.clear();
+  }
+
+  /** Addresses of a name as the pod's applications hear them. `then` is called once, perhaps before this returns. */
+  lookup(host: string, family: IpFamily, then: (found: HostAddresses) => void): void {
+    const message = this.#shared.settings === undefined ? undefined : addressQuery(host, family);
+    if (message === undefined || this.#state !== 'open') {
+      then({ kind: 'failed', error: `${host} cannot be looked up` });
+      return;
+    }
+    const reply = (bytes: Buffer, length: number): void =>
+      then(hostAddresses(host, family, { kind: 'answer', bytes, length }));
+    const drop = (): void => then({ kind: 'failed', error: 'the pod is gone' });
+    // As a client over TCP: an answer is never cut.
+    this.#onQuery(message, 0, message.length, { isTcp: true, reply, park: () => ({ isTcp: true, reply, drop }) });
   }
 
   /** Takes no more connections; answers what is under way, and meanwhile also what still comes by UDP. */

@@ -1,14 +1,12 @@
 // The DNS proxy's parts that all pods of a worker share: decisions, resolvers, buffers, records for the log; and looking up
 // addresses on the node's behalf. No part of it waits for the main thread.
-import { type DnsDecision, type Ip, ipFromBytes, type StaleNames } from '@ambit/mesh';
+import type { DnsDecision, IpFamily, StaleNames } from '@ambit/mesh';
 import { openTcp, openUdp, UdpBatch } from '@ambit/native';
 import type { Engine } from '@ambit/proxy';
 import { RecordBatch } from '../worker/record-batch.ts';
-import { encodeName } from './codec/names.ts';
-import { CLASS_IN, Flag, HEADER_BYTES, Rcode, Type } from './codec/numbers.ts';
-import { addressesOf, rcodeOf } from './codec/response.ts';
 import type { DnsFromWorker, DnsProxySettings, DnsRecord, Resolver, ResolverSet } from './dns-messages.ts';
-import { Forwarder, type ForwardOutcome } from './forwarder.ts';
+import { Forwarder } from './forwarder.ts';
+import { addressQuery, type HostAddresses, hostAddresses } from './host-addresses.ts';
 import { NameDecisions } from './name-decisions.ts';
 import { MAX_QUERY_BYTES, RECEIVED_AT_ONCE } from './udp-listener.ts';
 import { UdpOutput } from './udp-output.ts';
@@ -23,10 +21,6 @@ export interface WorkerDnsDeps {
 export interface ResolverFollower {
   setResolvers(set: ResolverSet): void;
 }
-
-export type HostAddresses =
-  | { readonly kind: 'addresses'; readonly addresses: readonly Ip[]; readonly ttlSeconds: number }
-  | { readonly kind: 'failed'; readonly error: string };
 
 const MAX_ANSWER_BYTES = 65_535;
 
@@ -104,21 +98,14 @@ export class WorkerDns {
    * Addresses of a host, asked of the node's resolvers from the process's own network and never of the mesh. `then` is called
    * once, perhaps before this returns. Nothing is kept: `ttlSeconds` says how long the caller may.
    */
-  resolveHost(host: string, family: 'ipv4' | 'ipv6', then: (found: HostAddresses) => void): void {
-    const name = encodeName(host);
-    if (name === undefined || name.length === 1) {
+  resolveHost(host: string, family: IpFamily, then: (found: HostAddresses) => void): void {
+    const message = addressQuery(host, family);
+    if (message === undefined) {
       then({ kind: 'failed', error: `${host} is not a host name` });
       return;
     }
-    const type = family === 'ipv4' ? Type.A : Type.AAAA;
-    const message = Buffer.alloc(HEADER_BYTES + name.length + 4);
-    message.writeUInt16BE(Flag.RD, 2);
-    message.writeUInt16BE(1, 4);
-    message.set(name, HEADER_BYTES);
-    message.writeUInt16BE(type, HEADER_BYTES + name.length);
-    message.writeUInt16BE(CLASS_IN, HEADER_BYTES + name.length + 2);
     const question = { message, questionEnd: message.length, wantsWhole: true };
-    this.#ownForwarder.ask(question, outcome => then(hostAddresses(host, type, outcome)));
+    this.#ownForwarder.ask(question, outcome => then(hostAddresses(host, family, outcome)));
   }
 
   stats(): Record<string, number> {
@@ -138,18 +125,4 @@ export class WorkerDns {
     this.output.close();
     this.input.slab.close();
   }
-}
-
-function hostAddresses(host: string, type: number, outcome: ForwardOutcome): HostAddresses {
-  if (outcome.kind === 'failed') return outcome;
-  const { bytes, length } = outcome;
-  const rcode = rcodeOf(bytes, 0);
-  if (rcode !== Rcode.NOERROR) {
-    const error = rcode === Rcode.NXDOMAIN ? `${host} does not exist` : `resolvers answer with code ${rcode}`;
-    return { kind: 'failed', error };
-  }
-  const found = addressesOf(bytes, length, type);
-  if (found === undefined) return { kind: 'failed', error: 'a resolver gave a malformed answer' };
-  const addresses = found.addresses.flatMap(each => ipFromBytes(each) ?? []);
-  return { kind: 'addresses', addresses, ttlSeconds: found.ttlSeconds };
 }

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { type Ip, type IpFamily, parseIp } from '@ambit/mesh';
-import type { HostAddresses } from '../dns/worker-dns.ts';
+import type { HostAddresses } from '../dns/host-addresses.ts';
 import { HostNames, type HostOutcome, startingAnywhere } from './host-names.ts';
 
 const ip = (text: string): Ip => parseIp(text) ?? assert.fail(text);

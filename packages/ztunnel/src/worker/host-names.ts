@@ -3,7 +3,7 @@
 // the endpoint, whose automatic address leads back here. Kept as long as the resolver says; who asks for the same waits for
 // the one answer. Host names are absolute: no search list is tried.
 import type { Ip, IpFamily } from '@ambit/mesh';
-import type { HostAddresses } from '../dns/worker-dns.ts';
+import type { HostAddresses } from '../dns/host-addresses.ts';
 
 export type HostOutcome =
   /** At least one, in no order that matters; of the wanted family unless there is none. */

@@ -3,7 +3,7 @@
 // has tried.
 //
 // Life: negotiating -> resolving (a name) -> handed to OutboundConnection; or refused, late, gone.
-import type { ReasonCode, SocketAddress } from '@ambit/mesh';
+import type { IpFamily, ReasonCode, SocketAddress } from '@ambit/mesh';
 import {
   closeWithReset,
   Errno,
@@ -36,14 +36,14 @@ export class SocksConnection implements LiveConnection, EventHandler {
   private constructor(pod: PodProxy, client: Fd) {
     this.#pod = pod;
     this.#client = client;
-    pod.track(this);
-    const { engine } = pod.deps;
-    this.#deadline = engine.timers.at(engine.nowMs + NEGOTIATION_MS, () => this.#drop());
-    this.#registration = engine.reactor.add(client, this);
   }
 
   static accept(pod: PodProxy, client: Fd): void {
-    new SocksConnection(pod, client);
+    const connection = new SocksConnection(pod, client);
+    pod.track(connection);
+    const { engine } = pod.deps;
+    connection.#deadline = engine.timers.at(engine.nowMs + NEGOTIATION_MS, () => connection.#drop());
+    connection.#registration = engine.reactor.add(client, connection);
   }
 
   onEvents(mask: number): void {
@@ -92,7 +92,18 @@ export class SocksConnection implements LiveConnection, EventHandler {
 
   #reach(target: SocksTarget): void {
     if (target.kind === 'address') this.#handOver(target.address);
-    else this.#refuse(socksReply(SOCKS_REPLY.hostUnreachable));
+    else this.#lookup(target.hostname.toLowerCase(), target.port);
+  }
+
+  /** IPv4 first, since the client speaks IPv4 to us; IPv6 where there is no other. */
+  #lookup(hostname: string, port: number, family: IpFamily = 'ipv4'): void {
+    this.#pod.dns.lookup(hostname, family, found => {
+      if (this.#client === undefined) return;
+      const [ip] = found.kind === 'addresses' ? found.addresses : [];
+      if (ip !== undefined) this.#handOver({ ip, port });
+      else if (found.kind === 'addresses' && family === 'ipv4') this.#lookup(hostname, port, 'ipv6');
+      else this.#refuse(socksReply(SOCKS_REPLY.hostUnreachable));
+    });
   }
 
   #handOver(destination: SocketAddress): void {
