@@ -40,12 +40,12 @@ export function removeFallback(binDir: string, changed: string[]): void {
 }
 
 function copyRuntime(from: string, to: string, written: string[]): void {
-  const there = readIfThere(() => statSync(to));
-  if (there?.size === statSync(from).size) return;
+  const [there, wanted] = [readIfThere(() => statSync(to)), statSync(from)];
+  if (there?.size === wanted.size && Math.trunc(there.mtimeMs / 1000) === Math.trunc(wanted.mtimeMs / 1000)) return;
   removeLeftovers(to);
   const temporary = `${to}.tmp.copy`;
   try {
-    cpSync(from, temporary, { dereference: true });
+    cpSync(from, temporary, { dereference: true, preserveTimestamps: true });
     chmodSync(temporary, 0o755);
     renameSync(temporary, to);
   } catch (error) {

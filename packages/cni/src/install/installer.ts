@@ -62,7 +62,7 @@ export class Installer {
     return { installs: this.#installs, failures: this.#failures };
   }
 
-  /** Begins; the first pass is made before it returns. */
+  /** Begins; `state` tells how far it is. */
   start(): void {
     this.#running ??= this.#run();
   }

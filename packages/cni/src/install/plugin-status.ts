@@ -4,7 +4,8 @@ import { spawn } from 'node:child_process';
 import { statSync } from 'node:fs';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
-import { readJsonObject } from '../plugin/plugin-config.ts';
+import { NEWEST_CNI_VERSION } from '../plugin/cni-version.ts';
+import { readJsonObject, STATUS_OF, STATUS_OF_MEMBERS } from '../plugin/plugin-config.ts';
 import { readIfThere } from './atomic-file.ts';
 import { chainFiles, chooseChain } from './chain-choice.ts';
 import { ISTIO_PLUGIN_TYPE, isOurs, PLUGIN_TYPE, pluginsOf } from './chain-text.ts';
@@ -19,7 +20,7 @@ export interface PluginStatus {
   readonly isBesideIstio: boolean;
   /** Path of the executable; undefined: it is not there. */
   readonly executable: string | undefined;
-  /** Why an ADD would fail now; undefined: it would not. */
+  /** Why an ADD of a member would fail now; undefined: it would not. */
   readonly problem: string | undefined;
 }
 
@@ -30,7 +31,6 @@ export interface PluginStatusOptions {
 }
 
 const TIMEOUT_MS = 10_000;
-const NEWEST = '1.1.0';
 
 /** @throws Error of node:fs */
 export async function pluginStatus({ confDir, confName, binDir }: PluginStatusOptions): Promise<PluginStatus> {
@@ -52,7 +52,10 @@ export async function pluginStatus({ confDir, confName, binDir }: PluginStatusOp
 async function problemOf(entry: object | undefined, executable: string | undefined): Promise<string | undefined> {
   if (entry === undefined) return 'the plugin is not in the chain, so pods start without it';
   if (executable === undefined) return 'the plugin is in the chain, but its executable is missing, so no pod starts';
-  const { status, stdout } = await run(executable, JSON.stringify({ ...entry, cniVersion: NEWEST, name: 'status' }));
+  const { status, stdout } = await run(
+    executable,
+    JSON.stringify({ ...entry, cniVersion: NEWEST_CNI_VERSION, name: 'status', [STATUS_OF]: STATUS_OF_MEMBERS }),
+  );
   if (status === 0) return undefined;
   try {
     return String(readJsonObject(stdout)['msg']);

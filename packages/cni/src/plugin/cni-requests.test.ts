@@ -166,13 +166,20 @@ test('CHECK reports what is wrong with a member, and needs 0.4.0', async () => {
   assert.equal((await run(agent(MEMBER).hooks, { cniVersion: '0.3.1' }, env)).json['code'], 1);
 });
 
-test('STATUS is code 50 while an ADD could not succeed, and needs 1.1.0', async () => {
+test('STATUS asked for members is code 50 while their ADD could not succeed', async () => {
+  const env = { CNI_COMMAND: 'STATUS' };
+  const config = { cniVersion: '1.1.0', ambit_status: 'members' };
+  const idle = agent(MEMBER, { notReady: () => 'no ztunnel is connected' });
+  const answer = await run(idle.hooks, config, env);
+  assert.deepEqual([answer.status, answer.json['code']], [1, 50]);
+  assert.equal((await run(agent(MEMBER).hooks, config, env)).stdout, '');
+});
+
+test('STATUS of a runtime succeeds without a ztunnel, whose pod could not start otherwise, and needs 1.1.0', async () => {
   const env = { CNI_COMMAND: 'STATUS' };
   const idle = agent(MEMBER, { notReady: () => 'no ztunnel is connected' });
-  const answer = await run(idle.hooks, { cniVersion: '1.1.0' }, env);
-  assert.deepEqual([answer.status, answer.json['code']], [1, 50]);
-  assert.equal((await run(agent(MEMBER).hooks, { cniVersion: '1.1.0' }, env)).stdout, '');
-  assert.equal((await run(agent(MEMBER).hooks, { cniVersion: '1.0.0' }, env)).json['code'], 1);
+  assert.deepEqual((await run(idle.hooks, { cniVersion: '1.1.0' }, env)).status, 0);
+  assert.equal((await run(idle.hooks, { cniVersion: '1.0.0' }, env)).json['code'], 1);
 });
 
 test('GC hands on the containers that still are, and a list that is missing is no empty one', async () => {

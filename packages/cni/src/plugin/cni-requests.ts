@@ -8,7 +8,7 @@ import { type Attachment, type CniEnvironment, readAttachment } from './attachme
 import { type CniAnswer, CNI_CODE, errorAnswer, failure, NOTHING, resultAnswer } from './cni-answer.ts';
 import { readPrevResult } from './cni-result.ts';
 import { CNI_VERSIONS, type CniVersion, isCniVersion, NEWEST_CNI_VERSION, requireCommand } from './cni-version.ts';
-import { type PluginConfig, readJsonObject, readPluginConfig } from './plugin-config.ts';
+import { type PluginConfig, readJsonObject, readPluginConfig, STATUS_OF, STATUS_OF_MEMBERS } from './plugin-config.ts';
 
 export interface CniRequest {
   readonly env: CniEnvironment;
@@ -111,8 +111,14 @@ async function memberOf(config: PluginConfig, attachment: Attachment, hooks: Cni
   });
 }
 
+/**
+ * Code 50 makes a node "network not ready", and kubelet then starts none but host-network pods: no ztunnel and no agent, whose
+ * absence would be the reason. So a runtime hears that ADDs are served, which is true (pods outside the mesh start). Who asks
+ * with `ambit_status: members` hears whether members would.
+ */
 function status(config: PluginConfig, hooks: CniHooks): HandledCni {
-  const why = config.isAmbientEnabled ? hooks.notReady() : undefined;
+  const isAboutMembers = config.raw[STATUS_OF] === STATUS_OF_MEMBERS;
+  const why = config.isAmbientEnabled && isAboutMembers ? hooks.notReady() : undefined;
   if (why === undefined) return passed('STATUS', NOTHING);
   const answer = failure(CNI_CODE.cannotServe, `ambit: pods of the mesh cannot start: ${why}`, config.version);
   return { ...answer, command: 'STATUS', outcome: 'failed', why };

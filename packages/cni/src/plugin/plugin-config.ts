@@ -26,6 +26,10 @@ export const DEFAULT_RUN_DIR = '/var/run/istio-cni';
 /** The most that a configuration may have, in bytes; the executable of the plugin sends no more. */
 export const MAX_STDIN_BYTES = 1024 * 1024;
 
+/** Field of a STATUS request by which our own tools ask for more than runtimes do; never in an installed entry. */
+export const STATUS_OF = 'ambit_status';
+export const STATUS_OF_MEMBERS = 'members';
+
 const NETWORK_NAME = /^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/;
 
 /** @throws CniError cni.protocol (no JSON), cni.unsupported (version), cni.config (a field) */

@@ -181,9 +181,9 @@ test('without a kubeconfig only pods that are none of ours start', async t => {
   assert.equal((await c.run({}, { CNI_COMMAND: 'DEL' })).status, 0);
 });
 
-test('STATUS says whether an agent listens', async t => {
+test('STATUS asked for members says whether an agent listens', async t => {
   const c = new Cluster(t);
-  const ask = () => c.run({ cniVersion: '1.1.0' }, { CNI_COMMAND: 'STATUS' });
+  const ask = () => c.run({ cniVersion: '1.1.0', ambit_status: 'members' }, { CNI_COMMAND: 'STATUS' });
   assert.equal((await ask()).json['code'], 50);
   await c.agent(200);
   assert.equal((await ask()).status, 0);
