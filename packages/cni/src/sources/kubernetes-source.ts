@@ -46,8 +46,12 @@ export interface KubernetesPodSource extends PodSource {
   readonly daemonSet: (name: DaemonSetName, signal?: AbortSignal) => Promise<DaemonSetState>;
 }
 
-/** Pods are large, and a page is held in memory as a whole. */
-const PODS_IN_PAGE = 50;
+/**
+ * A page is held in memory as a whole, and what that took is not given back: pages are of some 200 KB. Pods are 10 KB each,
+ * more than 250 on a node are rare.
+ */
+const PODS_IN_PAGE = 20;
+const NAMESPACES_IN_PAGE = 200;
 
 export function createKubernetesPodSource(options: KubernetesPodSourceOptions): KubernetesPodSource {
   const log = options.log.scope('kubernetes');
@@ -112,7 +116,7 @@ export function createKubernetesPodSource(options: KubernetesPodSourceOptions): 
     const knownNamespaces = new KnownObjects({ kind: 'Namespace', read: readKubernetesNamespace, emit: putNamespace });
     await Promise.all([
       follow(podsOf(options.nodeName), knownPods, Math.min(timing.pageSize, PODS_IN_PAGE)),
-      follow(NAMESPACES, knownNamespaces, timing.pageSize),
+      follow(NAMESPACES, knownNamespaces, Math.min(timing.pageSize, NAMESPACES_IN_PAGE)),
     ]);
   };
 
