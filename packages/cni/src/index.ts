@@ -62,9 +62,3 @@ export {
   type OptionName as AgentOptionName,
 } from './config/options.ts';
 export { becomeFrugal, FRUGAL_ENV, FRUGAL_FLAGS } from './frugal.ts';
-export {
-  createKubernetesPodSource,
-  type KubernetesPodSource,
-  type KubernetesPodSourceOptions,
-} from './sources/kubernetes-source.ts';
-export { type DaemonSetName, type DaemonSetState, lookUpDaemonSet } from './sources/kubernetes-daemon-set.ts';
