@@ -1,3 +1,4 @@
+export { type ContainerView } from './containers/containers.ts';
 export { type LocalDirectories, localDirectories, localPaths, type LocalPaths } from './directories.ts';
 export { LocalError, type LocalErrorCode } from './errors.ts';
 export { type LocalAgentOptions, runLocalAgent } from './local-agent.ts';

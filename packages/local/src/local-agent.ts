@@ -2,6 +2,7 @@
 // for whoever starts them. No cluster, no kubelet, no probes.
 import { join } from 'node:path';
 import { runAgent, type RunAgentOptions } from '@ambit/cni';
+import { Containers } from './containers/containers.ts';
 import { type LocalDirectories, localPaths } from './directories.ts';
 import { LocalServer } from './local-server.ts';
 import { LocalWorkloads } from './local-workloads.ts';
@@ -26,7 +27,10 @@ const CLUSTER_DOMAIN = 'cluster.local';
 export async function runLocalAgent(options: LocalAgentOptions): Promise<number> {
   const { directories, ownerUid, env, extensions = [] } = options;
   const paths = localPaths(directories);
-  const made: { workloads: LocalWorkloads | undefined } = { workloads: undefined };
+  const made: { workloads: LocalWorkloads | undefined; containers: Containers | undefined } = {
+    workloads: undefined,
+    containers: undefined,
+  };
   return runAgent({
     env,
     flags: {
@@ -48,18 +52,23 @@ export async function runLocalAgent(options: LocalAgentOptions): Promise<number>
       };
       const allowedUids = [...new Set([0, process.getuid?.() ?? 0, ownerUid])];
       made.workloads = new LocalWorkloads(deps, { allowedUids, clusterDomain: CLUSTER_DOMAIN });
-      return [made.workloads];
+      made.containers = new Containers(deps.objects, log.scope('containers'));
+      return [made.workloads, made.containers];
     },
     extensions: [
       ...extensions,
       // After enrolment has begun: whoever asks for a workload gets it protected or an answer why not.
       async ({ log }) => {
-        if (made.workloads === undefined) return {};
-        const server = await LocalServer.open(made.workloads, {
-          path: paths.localSocket,
-          uid: ownerUid,
-          log: log.scope('local'),
-        });
+        const { workloads, containers } = made;
+        if (workloads === undefined || containers === undefined) return {};
+        const server = await LocalServer.open(
+          { workloads, containers: () => containers.list() },
+          {
+            path: paths.localSocket,
+            uid: ownerUid,
+            log: log.scope('local'),
+          },
+        );
         return { close: async () => server.close() };
       },
     ],

@@ -8,6 +8,12 @@ import { LocalError } from './errors.ts';
 import type { LocalWorkloads } from './local-workloads.ts';
 import { readWorkloadRequest } from './workload.ts';
 
+export interface LocalServerDeps {
+  readonly workloads: LocalWorkloads;
+  /** Containers in the mesh. */
+  readonly containers: () => readonly object[];
+}
+
 export interface LocalServerOptions {
   readonly path: string;
   /** Owner of the socket. */
@@ -32,9 +38,9 @@ export class LocalServer {
   }
 
   /** @throws the file system's error */
-  static async open(workloads: LocalWorkloads, { path, uid, log }: LocalServerOptions): Promise<LocalServer> {
+  static async open(deps: LocalServerDeps, { path, uid, log }: LocalServerOptions): Promise<LocalServer> {
     const server = createServer({ requestTimeout: 60_000 }, (request, response) => {
-      void answer(workloads, log, request, response);
+      void answer(deps, log, request, response);
     });
     server.maxConnections = 256;
     // Of an agent that was killed; a living one has claimed its own socket before we get here.
@@ -53,9 +59,9 @@ export class LocalServer {
   }
 }
 
-async function answer(workloads: LocalWorkloads, log: Log, request: IncomingMessage, response: ServerResponse) {
+async function answer(deps: LocalServerDeps, log: Log, request: IncomingMessage, response: ServerResponse) {
   try {
-    send(response, 200, await act(workloads, request));
+    send(response, 200, await act(deps, request));
   } catch (error) {
     if (error instanceof LocalError) {
       const { code, message, where, next } = error;
@@ -67,11 +73,11 @@ async function answer(workloads: LocalWorkloads, log: Log, request: IncomingMess
   }
 }
 
-async function act(workloads: LocalWorkloads, request: IncomingMessage): Promise<object> {
+async function act({ workloads, containers }: LocalServerDeps, request: IncomingMessage): Promise<object> {
   const { method = 'GET', url = '/' } = request;
   const [, version, what, namespace, name] = url.split('/');
   if (version === 'v1' && what === 'workloads') {
-    if (method === 'GET' && namespace === undefined) return { workloads: workloads.list() };
+    if (method === 'GET' && namespace === undefined) return { workloads: workloads.list(), containers: containers() };
     if (method === 'POST' && namespace === undefined)
       return workloads.create(readWorkloadRequest(await bodyOf(request)));
     if (method === 'DELETE' && namespace !== undefined && name !== undefined) {

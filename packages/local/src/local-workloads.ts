@@ -124,8 +124,13 @@ export class LocalWorkloads implements PodSource {
     for (const { forwarders } of this.#entries.values()) for (const forwarder of forwarders) forwarder.close();
   };
 
+  /** In the order of their names. */
   list(): WorkloadView[] {
-    return [...this.#entries.values()].map(({ workload, status }) => ({ ...workload, status }));
+    const names = [...this.#entries.keys()].toSorted();
+    return names.flatMap(name => {
+      const entry = this.#entries.get(name);
+      return entry === undefined ? [] : [{ ...entry.workload, status: entry.status }];
+    });
   }
 
   /**

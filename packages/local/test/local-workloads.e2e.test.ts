@@ -64,7 +64,10 @@ class Machine {
       onPodGone: pod => this.gone.push(pod),
       onNamespace: () => undefined,
     });
-    this.server = await LocalServer.open(this.workloads, { path: this.paths.localSocket, uid: 0, log: SILENT_LOG });
+    this.server = await LocalServer.open(
+      { workloads: this.workloads, containers: () => [] },
+      { path: this.paths.localSocket, uid: 0, log: SILENT_LOG },
+    );
   }
 
   async stopAgent(): Promise<void> {

@@ -114,7 +114,7 @@ describe('the mesh of one machine', { skip: sandboxSkip(), concurrency: false },
     assert.deepEqual(upStatus().supervisor, supervisor);
   });
 
-  test('two runs find each other by name, over mutual TLS with the identities they were given', () => {
+  test('two runs find each other by name, over mutual TLS with the identities they were given', async () => {
     mustAmbit('run', [
       '-d',
       '--name',
@@ -133,11 +133,11 @@ describe('the mesh of one machine', { skip: sandboxSkip(), concurrency: false },
     assert.equal(cart?.status, 'enabled');
     const answer = curl('web', 'http://cart:8080', '--service-account', 'web');
     assert.match(answer.stdout, /^hello /, answer.stderr);
-    const line = accessLines().findLast(
-      each => each.includes('src.workload="web"') && each.includes('direction="inbound"'),
-    );
-    assert.match(line ?? '', /src\.identity="spiffe:\/\/cluster\.local\/ns\/default\/sa\/web"/);
-    assert.match(line ?? '', /dst\.identity="spiffe:\/\/cluster\.local\/ns\/default\/sa\/cart"/);
+    const isIt = (line: string) =>
+      line.includes('direction="inbound"') &&
+      line.includes('src.identity="spiffe://cluster.local/ns/default/sa/web"') &&
+      line.includes('dst.identity="spiffe://cluster.local/ns/default/sa/cart"');
+    await eventually(() => accessLines().some(isIt), 'the proxy says who called whom');
   });
 
   test('a published port is reachable from the host, output is kept, and the names of logs and exec lead to it', () => {

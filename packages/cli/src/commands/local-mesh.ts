@@ -1,6 +1,7 @@
 // What the commands of one machine share: whose mesh is meant, how its agent is asked, how a failure is said.
 import {
   askJson,
+  type ContainerView,
   LocalError,
   type LocalDirectories,
   localDirectories,
@@ -37,11 +38,20 @@ export async function askMesh(
   return askJson(localPaths(directories).localSocket, method, path, body, 60_000);
 }
 
+export interface MeshListing {
+  readonly workloads: readonly WorkloadView[];
+  readonly containers: readonly ContainerView[];
+}
+
+/** @throws LocalError */
+export async function listMesh(directories: LocalDirectories): Promise<MeshListing> {
+  // Our own agent's words.
+  return (await askMesh(directories, 'GET', '/v1/workloads')) as MeshListing;
+}
+
 /** @throws LocalError */
 export async function listWorkloads(directories: LocalDirectories): Promise<readonly WorkloadView[]> {
-  // Our own agent's words.
-  const { workloads } = (await askMesh(directories, 'GET', '/v1/workloads')) as { workloads: readonly WorkloadView[] };
-  return workloads;
+  return (await listMesh(directories)).workloads;
 }
 
 /** `NAME` or `NAMESPACE/NAME`. @throws local.unknown_workload when none or several have it */

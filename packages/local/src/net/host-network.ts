@@ -46,7 +46,7 @@ export function ensureHostNetwork(notePath: string): HostNetwork {
     mkdirSync(dirname(notePath), { recursive: true });
     writeAtomically(notePath, JSON.stringify({ octet: subnets.octet, hasIp6, switchedOn } satisfies Changes));
     for (const path of off) writeFileSync(path, '1');
-    runNft(localTable(subnets, switchedOn.includes(FORWARD_4)));
+    runNft(localTable(subnets));
     const accepts = foreignAccepts(listing(), subnets);
     if (accepts.length > 0) runNft({ nftables: accepts });
     return { subnets, hasIp6, mtu: uplinkMtu() };

@@ -29,39 +29,26 @@ interface ListedRule {
 
 type Expression = object;
 
-/**
- * The table, whole: emptied and filled in one transaction. Traffic of workloads that leaves their network gets the host's
- * address. When it was we who switched forwarding on, nothing else is forwarded, as before.
- */
-export function localTable(subnets: Subnets, isForwardingOurs: boolean): object {
+/** The table, whole: emptied and filled in one transaction. What leaves the workloads' network gets the host's address. */
+export function localTable(subnets: Subnets): object {
   const table = { family: 'inet', name: LOCAL_TABLE_NAME };
-  const chain = (name: string, type: string, hook: string, prio: number) => ({
-    add: { chain: { family: 'inet', table: LOCAL_TABLE_NAME, name, type, hook, prio, policy: 'accept' } },
-  });
-  const rule = (name: string, expr: readonly Expression[]) => ({
-    add: { rule: { family: 'inet', table: LOCAL_TABLE_NAME, chain: name, expr } },
-  });
-  const leaving = (protocol: 'ip' | 'ip6') =>
-    rule('postrouting', [
+  const chain = { family: 'inet', table: LOCAL_TABLE_NAME, name: 'postrouting' };
+  const leaving = (protocol: 'ip' | 'ip6') => {
+    const expr = [
       inSubnet(protocol, 'saddr', subnets),
       inSubnet(protocol, 'daddr', subnets, '!='),
       { masquerade: null },
-    ]);
-  const foreign = (protocol: 'ip' | 'ip6') =>
-    rule('forward', [
-      inSubnet(protocol, 'saddr', subnets, '!='),
-      inSubnet(protocol, 'daddr', subnets, '!='),
-      { drop: null },
-    ]);
+    ];
+    return { add: { rule: { family: 'inet', table: LOCAL_TABLE_NAME, chain: chain.name, expr } } };
+  };
   return {
     nftables: [
       { add: { table } },
       { delete: { table } },
       { add: { table } },
-      chain('postrouting', 'nat', 'postrouting', 100),
+      { add: { chain: { ...chain, type: 'nat', hook: 'postrouting', prio: 100, policy: 'accept' } } },
       leaving('ip'),
       leaving('ip6'),
-      ...(isForwardingOurs ? [chain('forward', 'filter', 'forward', 0), foreign('ip'), foreign('ip6')] : []),
     ],
   };
 }
