@@ -1,5 +1,6 @@
 // INS-01 to INS-10 of upstream's installer, by their expectations, and what we promise beyond them.
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import {
   chmodSync,
   mkdirSync,
@@ -15,6 +16,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
+import { Worker } from 'node:worker_threads';
 import { createLog, SILENT_LOG } from '@ambit/log';
 import { readJsonObject, readPluginConfig } from '../plugin/plugin-config.ts';
 import { install, uninstall } from './install.ts';
@@ -26,6 +28,24 @@ const BRIDGE = { type: 'bridge', bridge: 'cni0', ipam: { type: 'host-local' } };
 const PORTMAP = { type: 'portmap', capabilities: { portMappings: true } };
 const LIST = { name: 'net', cniVersion: '1.0.0', plugins: [BRIDGE, PORTMAP], theirs: { kept: true } };
 const ENTRY = { runDir: '', agentNamespace: 'istio-system', excludedNamespaces: ['kube-system'] };
+
+/** Reads a list again and again: which plugins it has seen, how often, and every time that something was amiss. */
+const READER = `
+  const { readFileSync } = require('node:fs');
+  const { parentPort, workerData: { file, stop } } = require('node:worker_threads');
+  const wrong = [], seen = {};
+  parentPort.postMessage('reading');
+  while (Atomics.load(stop, 0) === 0) {
+    try {
+      const types = JSON.parse(readFileSync(file, 'utf8')).plugins.map(({ type }) => type).join();
+      seen[types] = (seen[types] ?? 0) + 1;
+      if (!types.startsWith('bridge,portmap')) wrong.push(types);
+    } catch (error) {
+      wrong.push(error.message);
+    }
+  }
+  parentPort.postMessage({ wrong, seen });
+`;
 
 class Host {
   readonly dir = mkdtempSync(join(tmpdir(), 'ambit-install-'));
@@ -263,6 +283,23 @@ test('owns a copy that follows the primary file, and warns when it sorts after i
   assert.match(late.kind === 'installed' ? late.warnings.join() : '', /sorts after/);
   uninstall(host.options('owned', { ownedName: '99-late.conflist' }));
   assert.ok(!host.files().includes('99-late.conflist'));
+});
+
+test('whoever reads meanwhile finds the other plugins at every moment', async t => {
+  const host = new Host(t);
+  host.put('10-net.conflist', LIST);
+  const stop = new Int32Array(new SharedArrayBuffer(4));
+  const reader = new Worker(READER, { eval: true, workerData: { file: join(host.confDir, '10-net.conflist'), stop } });
+  await once(reader, 'message');
+  for (let i = 0; i < 200; i++) {
+    install(host.options());
+    uninstall(host.options());
+  }
+  const answer = once(reader, 'message');
+  Atomics.store(stop, 0, 1);
+  const [{ wrong, seen }] = (await answer) as [{ wrong: unknown; seen: Record<string, number> }];
+  assert.deepEqual(wrong, []);
+  t.diagnostic(JSON.stringify(seen));
 });
 
 test('removes temporary files that an earlier process left', t => {
