@@ -19,6 +19,7 @@ const AREAS: Readonly<Record<string, string>> = {
   drain: 'a proxy or a pod is going away in good order',
   limit: 'a bound that protects everybody else',
   enrol: 'adding a pod to the mesh',
+  audit: 'proving that pods are what they should be',
   dns: 'answering and forwarding names',
   ca: 'the certificate authority',
   xds: 'what the control plane sends',

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { isReasonCode, REASONS, reasonOf, responseFlagOf } from './reasons.ts';
 
-const AREAS = 'policy identity tls hbone route dial dns peer drain limit enrol config'.split(' ');
+const AREAS = 'policy identity tls hbone route dial dns peer drain limit enrol audit config'.split(' ');
 
 test('every code is area.cause with a known area', () => {
   for (const { code } of REASONS) {

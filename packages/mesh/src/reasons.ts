@@ -331,6 +331,71 @@ const TABLE = {
     flag: '-',
     hint: 'the error in the log of the node proxy says which step failed',
   },
+  'audit.rules_drift': {
+    sentence: 'the rules in the network of a member are not those that were programmed',
+    flag: '-',
+    hint: 'the agent programs them anew; if it repeats, look who changes them with nft monitor in that namespace',
+  },
+  'audit.routes_drift': {
+    sentence: 'a routing rule or the local route of table 100 of a member is gone',
+    flag: '-',
+    hint: 'the agent adds it again; if it repeats, look who removes it with ip monitor in that namespace',
+  },
+  'audit.listener_gone': {
+    sentence: 'ztunnel does not listen in the network of a member, so its traffic is refused',
+    flag: '-',
+    hint: 'the agent has ztunnel serve the pod anew; if it repeats, the log of ztunnel says why its listeners end',
+  },
+  'audit.certificate_missing': {
+    sentence: 'the proxy of a member has no certificate that is good',
+    flag: '-',
+    hint: 'check that the certificate authority is reachable, signs for this service account, and that clocks agree',
+  },
+  'audit.certificate_expiring': {
+    sentence: 'the certificate of a member is near its end and was not renewed',
+    flag: '-',
+    hint: 'check that the certificate authority is reachable; ztunnel renews at half of the life',
+  },
+  'audit.canary_failed': {
+    sentence: 'a connection from a member to itself through the mesh did not arrive as mutually authenticated',
+    flag: '-',
+    hint: 'plaintext means that something leads its traffic past the mesh: list all rules in its namespace; otherwise read the log of ztunnel',
+  },
+  'audit.ztunnel_down': {
+    sentence: 'no ztunnel is connected to the agent of the node',
+    flag: '-',
+    hint: 'members of the node are cut off until one is; see why it does not run',
+  },
+  'audit.not_enrolled': {
+    sentence: 'a pod should be a member and is not served',
+    flag: '-',
+    hint: 'ambit audit and the log of the agent name the step that fails',
+  },
+  'audit.wrong_netns': {
+    sentence: 'the network held for a member is not its own',
+    flag: '-',
+    hint: 'the agent enrols it anew by what its source says; if it repeats, see what the container runtime hands over',
+  },
+  'audit.address_reused': {
+    sentence: 'the address of a member is in the network of another pod',
+    flag: '-',
+    hint: 'the agent lets the stale one go; two pods that both have it are a fault of what assigns addresses',
+  },
+  'audit.leftover_rules': {
+    sentence: 'a pod that is no member has rules of the mesh in its network',
+    flag: '-',
+    hint: 'the agent removes them; if they return, another agent (Istio CNI) may run on the node',
+  },
+  'audit.label_mismatch': {
+    sentence: 'the annotation by which control planes know a member says something else than the agent',
+    flag: '-',
+    hint: 'check that the agent may write to pods, and who else changes ambient.istio.io/redirection',
+  },
+  'audit.host_rules_drift': {
+    sentence: 'the rules of the node that let probes of the kubelet through are not those that were programmed',
+    flag: '-',
+    hint: 'the agent programs them anew; if it repeats, look who changes them with nft monitor on the node',
+  },
   'config.invalid': {
     sentence: 'a configuration value is not acceptable',
     flag: '-',
