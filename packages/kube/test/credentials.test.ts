@@ -103,6 +103,26 @@ describe('a kubeconfig', LIMIT, () => {
     assert.equal(await ask(kube), 200);
   });
 
+  test('with certificates in files shows the new one once it is there', async t => {
+    const [known, stranger] = [selfSigned(t, 'known'), selfSigned(t, 'stranger')];
+    const tls = { ...selfSigned(t, 'server'), clientCa: known.cert };
+    const server = await startServer(t, { tls, auth: { tokens: [] } });
+    const directory = temporaryDirectory(t);
+    const put = ({ cert, key }: typeof known): void => {
+      writeFileSync(path.join(directory, 'client.crt'), cert);
+      writeFileSync(path.join(directory, 'client.key'), key);
+    };
+    writeFileSync(path.join(directory, 'ca.crt'), tls.cert);
+    put(stranger);
+    const files = { 'client-certificate': 'client.crt', 'client-key': path.join(directory, 'client.key') };
+    const cluster = { 'certificate-authority': 'ca.crt', 'certificate-authority-data': undefined };
+    const it = { server, tokens: [], directory, ca: '' };
+    const kube = client(t, { kubeconfig: written(directory, kubeconfig(it, files, cluster)) });
+    assert.equal(await ask(kube), 401);
+    put(known);
+    assert.equal(await ask(kube), 200);
+  });
+
   test('is the one in KUBECONFIG, else the one at home, and its contexts can be chosen', async t => {
     const it = await bench(t);
     const config = {
@@ -140,9 +160,11 @@ describe('a kubeconfig', LIMIT, () => {
   });
 
   test('of the ordinary sort never loads the official client; a plugin or a second file does', async t => {
-    assert.equal(wasLoaded('yaml'), true);
-    assert.equal(wasLoaded('@kubernetes/client-node'), false);
     const it = await bench(t);
+    const plain = written(it.directory, kubeconfig(it, { token: 'first' }), 'plain');
+    assert.equal(await ask(client(t, { kubeconfig: plain })), 200);
+    assert.equal(wasLoaded('yaml'), true); // so the hook sees what is loaded
+    assert.equal(wasLoaded('@kubernetes/client-node'), false);
     const credential = { apiVersion: 'client.authentication.k8s.io/v1', kind: 'ExecCredential' };
     const plugin = path.join(it.directory, 'plugin');
     const answer = JSON.stringify({ ...credential, status: { token: 'first' } });
