@@ -182,14 +182,17 @@ test('STATUS of a runtime succeeds without a ztunnel, whose pod could not start 
   assert.equal((await run(idle.hooks, { cniVersion: '1.0.0' }, env)).json['code'], 1);
 });
 
-test('GC hands on the containers that still are, and a list that is missing is no empty one', async () => {
+test('GC hands on the containers that still are; null is none of them, and no list at all does nothing', async () => {
   const { hooks, calls } = agent(MEMBER);
+  const gc = (more: object) => run(hooks, { cniVersion: '1.1.0', ...more }, { CNI_COMMAND: 'GC' });
   const list = [{ containerID: 'c1', ifname: 'eth0' }];
-  const env = { CNI_COMMAND: 'GC' };
-  assert.equal((await run(hooks, { cniVersion: '1.1.0', 'cni.dev/valid-attachments': list }, env)).status, 0);
-  assert.deepEqual(calls.collected, [['c1']]);
-  assert.equal((await run(hooks, { cniVersion: '1.1.0' }, env)).json['code'], 7);
-  assert.equal(calls.collected.length, 1);
+  assert.equal((await gc({ 'cni.dev/valid-attachments': list })).status, 0);
+  assert.equal((await gc({ 'cni.dev/valid-attachments': null, 'cni.dev/attachments': null })).status, 0);
+  assert.equal((await gc({})).status, 0);
+  assert.deepEqual(calls.collected, [['c1'], []]);
+  for (const bad of ['c1', [{}], ['c1']])
+    assert.equal((await gc({ 'cni.dev/valid-attachments': bad })).json['code'], 7);
+  assert.equal(calls.collected.length, 2);
 });
 
 test('VERSION lists every version, without a configuration too', async () => {

@@ -47,8 +47,7 @@ export async function handleCni(request: CniRequest, hooks: CniHooks, signal: Ab
         return await (command === 'ADD' ? add : check)(config, attachment, hooks, signal);
       }
       case 'GC':
-        await hooks.collect(validAttachments(config));
-        return passed(command, NOTHING);
+        return await collect(config, hooks);
       case 'STATUS':
         return status(config, hooks);
       default:
@@ -125,11 +124,17 @@ function status(config: PluginConfig, hooks: CniHooks): HandledCni {
 }
 
 /**
- * The containers that the runtime still has. A list that is missing is not an empty one: taking it for that would make us
- * forget every pod.
+ * A list that is missing (cnitool) is not an empty one: taking it for that would make us forget every pod, so nothing is done.
+ * Go writes an empty list as null.
  */
-function validAttachments({ raw }: PluginConfig): readonly string[] {
-  const list = raw['cni.dev/valid-attachments'] ?? raw['cni.dev/attachments'];
+async function collect({ raw }: PluginConfig, hooks: CniHooks): Promise<HandledCni> {
+  const key = ['cni.dev/valid-attachments', 'cni.dev/attachments'].find(name => Object.hasOwn(raw, name));
+  if (key === undefined) return passed('GC', NOTHING, undefined, 'it does not say which containers there are');
+  await hooks.collect(containerIds(raw[key] ?? []));
+  return passed('GC', NOTHING);
+}
+
+function containerIds(list: unknown): readonly string[] {
   const bad = new CniError('cni.config', 'GC comes without a proper list "cni.dev/valid-attachments"');
   if (!Array.isArray(list)) throw bad;
   return list.map((item: unknown) => {
