@@ -21,6 +21,8 @@ describe('the DNS proxy', { skip: sandboxSkip() || missing('dig', 'unbound') }, 
   let onN1: ZtunnelProcess;
   let web: Pod;
   let cart: Pod;
+  /** Its loopback has no IPv6. */
+  let four: Pod;
   let resolver: Pod;
   let resolvConf: string;
   let vip4: string;
@@ -32,6 +34,8 @@ describe('the DNS proxy', { skip: sandboxSkip() || missing('dig', 'unbound') }, 
     const { bed } = mesh;
     web = await bed.addPod({ node: 'n1', name: 'web', namespace: 'shop', serviceAccount: 'web' });
     cart = await bed.addPod({ node: 'n2', name: 'cart', namespace: 'shop', serviceAccount: 'cart' });
+    four = await bed.addPod({ node: 'n1', name: 'four', namespace: 'shop', serviceAccount: 'four' });
+    await four.run('ip', ['-6', 'address', 'delete', '::1/128', 'dev', 'lo']);
     resolver = await bed.addPod({ node: 'n2', name: 'resolver', namespace: 'kube-system', enrolled: false });
     const service = await bed.addService({ name: 'cart', namespace: 'shop', ports: { 80: WEB } });
     [vip4 = '', vip6 = ''] = service.vips.map(({ ip }) => ip).toSorted((a, b) => a.length - b.length);
@@ -74,6 +78,23 @@ describe('the DNS proxy', { skip: sandboxSkip() || missing('dig', 'unbound') }, 
     assert.deepEqual(six.answers, [`${CART}. AAAA ${vip6}`]);
     const headless = await dig(web, ANY, 'headless.shop.svc.cluster.local.');
     assert.deepEqual(headless.answers, [`headless.shop.svc.cluster.local. A ${cart.ip4}`]);
+  });
+
+  test('a pod without IPv6 on its loopback is served by IPv4, and one that asks without end harms no other', async () => {
+    assert.equal((await dig(four, ANY, `${CART}.`)).status, 'NOERROR');
+    assert.match((await dig(four, '@::1', '-p', '15053', `${CART}.`)).status, /^none/);
+    // Random names, as fast as they go out.
+    const flooding = awaitNewLine(
+      onN1,
+      line => line['src.workload'] === 'four' && /^\d{5}$/.test(String(line['domain'])),
+    );
+    const flood = four.exec('bash', ['-c', FLOOD], { stdio: 'ignore' });
+    await flooding;
+    for (let round = 0; round < 10; round++) {
+      const found = await dig(web, ANY, '+timeout=2', 'www.zone.test.');
+      assert.deepEqual(found.answers, ['www.zone.test. A 192.0.2.1']);
+    }
+    flood.kill();
   });
 
   test('short names are answered under the name that was asked, and a search domain becomes an alias', async () => {
@@ -218,6 +239,10 @@ describe('the DNS proxy', { skip: sandboxSkip() || missing('dig', 'unbound') }, 
     assert.notEqual((await runWithResolvConf(lookup, 'gone.zone.test')).code, 0);
   });
 });
+
+/** Sends a question (TXT of a random name) again and again, and reads no answer. */
+const FLOOD = String.raw`exec 3<>/dev/udp/127.0.0.1/15053
+while :; do printf '\0\1\1\0\0\1\0\0\0\0\0\0\5%05d\0\0\20\0\1' $((RANDOM)) >&3; done`;
 
 /** getaddrinfo of the libc that it is built with. */
 const LOOKUP = `

@@ -33,7 +33,7 @@ export function turnUntil(engine: Engine, isDone: () => boolean, what: string): 
   const deadline = performance.now() + PATIENCE_MS;
   while (!isDone()) {
     assert.ok(performance.now() < deadline, `did not happen: ${what}`);
-    engine.turn(20);
+    engine.turn(2);
   }
 }
 

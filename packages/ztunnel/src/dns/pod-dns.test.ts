@@ -14,6 +14,7 @@ import {
   recv,
   recvFrom,
   send,
+  setReceiveBuffer,
   sendTo,
   Slab,
   startConnect,
@@ -24,7 +25,7 @@ import { parseConfig } from '../config.ts';
 import { SocketFactory } from '../worker/socket-factory.ts';
 import { workerSettings } from '../worker-settings.ts';
 import { FrameSplitter } from './codec/frames.ts';
-import { Rcode } from './codec/numbers.ts';
+import { Flag, Rcode } from './codec/numbers.ts';
 import type { DnsFromWorker } from './dns-messages.ts';
 import {
   type Answering,
@@ -291,6 +292,32 @@ test('pipelined queries are answered, also in one packet, and more than may be u
   assert.ok(!end);
   assert.equal(new Set(answers.map(answer => answer.readUInt16BE(0))).size, 50);
   assert.ok(server.queries.length >= 50);
+});
+
+test('a client that does not read its answers is not read from either, and gets all of them in the end', () => {
+  const count = 250;
+  const text = Buffer.alloc(250, 'x');
+  const server = resolve((query, isTcp) => {
+    if (!isTcp) return [answerFor(query, Flag.TC)];
+    const questions = dnsPacket.decode(query).questions ?? [];
+    const answers = [
+      { type: 'TXT', name: questions[0]?.name ?? '', ttl: 60, data: Array.from({ length: 200 }, () => text) } as const,
+    ];
+    return [dnsPacket.encode({ type: 'response', id: query.readUInt16BE(0), questions, answers })];
+  });
+  const client = keep(openTcp('ipv4'));
+  setReceiveBuffer(client, 4096);
+  startConnect(client, { ip: LOOPBACK, port });
+  turnUntil(engine, () => pod.connectionCount === 1, 'a connection');
+  sendTcp(client, ...Array.from({ length: count }, (_, index) => queryFor(`n${index}.x`, 'TXT', index)));
+  // Until the kernel's buffers are full, 4 MiB at most, and nothing moves any more.
+  for (let seen = -1, quiet = 0; quiet < 10; quiet = seen === server.queries.length ? quiet + 1 : 0) {
+    seen = server.queries.length;
+    engine.turn(20);
+  }
+  assert.ok(server.queries.length < count, `${server.queries.length} were asked`);
+  setReceiveBuffer(client, 4 << 20);
+  assert.equal(receiveTcp(client, count).answers.length, count);
 });
 
 test('a client that ends its side still gets its answers, then the connection ends', () => {

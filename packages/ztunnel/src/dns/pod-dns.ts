@@ -39,6 +39,8 @@ const MAX_CONNECTIONS = 64;
 /** A draining pod goes on answering for this long while questions are under way: a socket that is not read loses queries. */
 const DRAIN_MS = 2000;
 const MAX_TCP_ANSWER = 65_535;
+/** What fits an IPv4 datagram, whatever the client says it can take. */
+const MAX_UDP_ANSWER = 65_507;
 
 /** Somebody who waits for a forwarded answer. */
 interface Waiting {
@@ -257,7 +259,7 @@ export class PodDns {
       this.#empty(message, at, asker, Rcode.BADVERS);
       return;
     }
-    const limit = asker.isTcp ? MAX_TCP_ANSWER : this.#view.udpBytes;
+    const limit = asker.isTcp ? MAX_TCP_ANSWER : Math.min(this.#view.udpBytes, MAX_UDP_ANSWER);
     const { addresses } = decision.answer;
     const size = writeAddresses(answer, 0, limit, this.#view, message, at, decision.answer, this.#turn++ & 0xffff);
     asker.reply(answer, size);

@@ -1,6 +1,14 @@
 // One UDP port of a pod. Takes a bounded number of datagrams a turn, so that a flood cannot starve the rest of the worker;
 // what the socket's buffer cannot hold meanwhile the kernel drops, as for any name server.
-import { EventMask, type EventHandler, type Fd, type Registration, UdpAddresses, type UdpBatch } from '@ambit/native';
+import {
+  Errno,
+  EventMask,
+  type EventHandler,
+  type Fd,
+  type Registration,
+  UdpAddresses,
+  type UdpBatch,
+} from '@ambit/native';
 import type { Engine, Pumpable } from '@ambit/proxy';
 import type { Asker, OnQuery, ParkedAsker } from './asker.ts';
 import type { UdpOutput } from './udp-output.ts';
@@ -47,7 +55,11 @@ export class UdpListener implements EventHandler, Pumpable {
     for (let batch = 0; batch < BATCHES_PER_TURN; batch++) {
       if (!this.#fd.isOpen) return;
       const n = input.receive(this.#fd);
-      if (n < 0) return;
+      if (n < 0) {
+        // An error is told once, and may hide datagrams for which there is no further event.
+        if (n !== -Errno.EAGAIN) engine.enqueue(this);
+        return;
+      }
       for (let index = 0; index < n; index++) {
         const length = Math.min(input.length(index), MAX_QUERY_BYTES);
         this.#asker.index = index;
