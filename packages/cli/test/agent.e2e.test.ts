@@ -1,11 +1,11 @@
 // The node agent between real namespaces and real ztunnels: what it promises when pods come and go and when any part dies.
 import assert from 'node:assert/strict';
-import { statSync } from 'node:fs';
+import { readdirSync, readFileSync, statSync } from 'node:fs';
 import type { Socket } from 'node:net';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
-import { NetNs, openPacketSocket, recv, setReceiveBuffer, Slab } from '@ambit/native';
+import { NetNs, openPacketSocket, recv, runNft, setReceiveBuffer, Slab } from '@ambit/native';
 import { type BedNode, type Pod, sandboxSkip, type ZtunnelProcess } from '@ambit/testbed';
 import { type Mesh, makeMesh, startOurs } from '../../ztunnel/test/e2e-mesh.ts';
 import { echo, Net, tryEcho } from '../../ztunnel/test/e2e-net.ts';
@@ -150,9 +150,14 @@ describe('the node agent', { skip: sandboxSkip(), timeout: 240_000 }, () => {
     const reachedBefore = reached;
     assert.notEqual(await call(), 'ok');
     assert.equal(reached, reachedBefore, 'it failed closed');
-    const begun = performance.now();
-    const [restarted] = await Promise.all([startOurs(mesh.bed, 'n1'), outage()]);
-    t.diagnostic(`calls pass ${(performance.now() - begun).toFixed(0)} ms after its start, ready by then`);
+    const connected = agentOf(0)
+      .nextLine(/A ztunnel connected/)
+      .then(() => performance.now());
+    const started = startOurs(mesh.bed, 'n1');
+    const since = await connected;
+    await outage();
+    t.diagnostic(`calls pass ${(performance.now() - since).toFixed(0)} ms after the new ztunnel connected`);
+    const restarted = await started;
     ztunnels[0] = restarted;
     await agentOf(0).until(web.uid, 'enabled');
   });
@@ -164,9 +169,10 @@ describe('the node agent', { skip: sandboxSkip(), timeout: 240_000 }, () => {
     await echo(open, 'nobody there');
     assert.equal(await call(), 'ok');
     {
+      // Not the whole table: without it the kernel would stop to translate what is open.
       using netns = NetNs.open(web.netnsPath);
-      const { runNft } = await import('@ambit/native');
-      netns.run(() => runNft({ nftables: [{ delete: { table: { family: 'inet', name: 'istio-ambient-nat' } } }] }));
+      const chain = { family: 'inet', table: 'istio-ambient-nat', name: 'istio-output' };
+      netns.run(() => runNft({ nftables: [{ flush: { chain } }] }));
     }
     agents[0] = await startAgent(web);
     await agentOf(0).until(web.uid, 'enabled');
@@ -205,7 +211,7 @@ describe('the node agent', { skip: sandboxSkip(), timeout: 240_000 }, () => {
     ztunnels[0] = await startOurs(mesh.bed, 'n1');
     for (const { uid } of [web, late]) await agentOf(0).until(uid, 'enabled');
     await outage();
-    ztunnelOf(0).process.kill('SIGSTOP');
+    await freeze(ztunnelOf(0));
     const reachedBefore = reached;
     const stuck = call();
     await delay(100);
@@ -247,6 +253,14 @@ describe('the node agent', { skip: sandboxSkip(), timeout: 240_000 }, () => {
     }
   });
 });
+
+/** Stops all threads of it; after the signal alone they may still run for a moment. */
+async function freeze(ztunnel: ZtunnelProcess): Promise<void> {
+  ztunnel.process.kill('SIGSTOP');
+  const tasks = `/proc/${ztunnel.process.pid}/task`;
+  const isRunning = (task: string) => !/\) T /.test(readFileSync(`${tasks}/${task}/stat`, 'utf8'));
+  while (readdirSync(tasks).some(isRunning)) await new Promise(resolve => setImmediate(resolve));
+}
 
 async function survives(socket: Socket): Promise<boolean> {
   try {

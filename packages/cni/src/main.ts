@@ -9,6 +9,8 @@ import { auditExtension } from './audit/audit-extension.ts';
 import { type AgentConfig, type Environment, type Flags, readConfig } from './config/config.ts';
 import { CniError } from './errors.ts';
 import { installerExtension } from './install/installer-extension.ts';
+import { leavesForGood } from './agent/parts/succession.ts';
+import type { KubernetesPodSource } from './sources/kubernetes-source.ts';
 import type { PodSource } from './sources/pod-source.ts';
 
 export interface RunAgentOptions {
@@ -57,40 +59,60 @@ export async function runAgent(options: RunAgentOptions): Promise<number> {
 async function serve(config: AgentConfig, options: RunAgentOptions, log: Log, signal: AbortSignal): Promise<number> {
   await using closers = new AsyncDisposableStack();
   const node = closers.use(openNode(config));
-  const sources = await openSources(config, options, log);
+  const cluster = await openCluster(config, log);
+  const sources = await openSources(cluster, config, options, log);
   const backend = await chooseBackend(config, node, log);
   const probes = await chooseProbes(config, node, log, signal);
   const installation = chooseInstallation(config, options.env);
-  const leaves = { forGood: undefined as Promise<boolean> | undefined };
-  const leavesForGood = async () => (leaves.forGood ??= isLeavingForGood(config));
+  // Known once the agent is told to end; an agent that fails leaves everything.
+  const end = { isForGood: false };
   // Last of all: while the agent closes, pods may still be told apart from probes.
-  closers.defer(async () => {
-    if (probes !== undefined && (await leavesForGood())) probes.removeAll();
+  closers.defer(() => {
+    if (end.isForGood) probes?.removeAll();
   });
   const { nodeName, zdsSocket, runDirectory, hostRoot, auditRepair } = config;
   const extensions = [auditExtension({ node: nodeName, repair: auditRepair, hostRoot }), ...(options.extensions ?? [])];
   if (installation !== undefined) {
-    extensions.push(installerExtension(installation, leavesForGood));
+    extensions.push(installerExtension(installation, async () => Promise.resolve(end.isForGood)));
   }
   const agent = closers.use(await Agent.start(config, { sources, backend, probes, log, extensions }, signal));
   log.info('Serving', { node: nodeName, backend: backend.name, zds: zdsSocket, run: runDirectory });
   options.onServing?.(agent);
   if (!signal.aborted) await once(signal, 'abort');
-  log.info('Ending; members stay captured');
+  end.isForGood = await leavesForGood(
+    cluster,
+    {
+      alwaysLeaves: config.disableSafeUpgrade,
+      daemonSet: { namespace: config.podNamespace, name: config.daemonSet },
+    },
+    log,
+  );
+  log.info('Ending; members stay captured', { forGood: end.isForGood });
   return 0;
 }
 
-async function openSources(config: AgentConfig, options: RunAgentOptions, log: Log): Promise<readonly PodSource[]> {
-  const sources = [...((await options.sources?.(config, log)) ?? [])];
+/** Loaded only where there is a cluster, for the memory of agents elsewhere. */
+async function openCluster(config: AgentConfig, log: Log): Promise<KubernetesPodSource | undefined> {
+  const { kubernetes, kubeconfig, nodeName } = config;
+  if (kubernetes === 'off') return undefined;
+  const { createKubernetesPodSource } = await import('./sources/kubernetes-source.ts');
+  const access =
+    kubernetes === 'in-cluster' ? { inCluster: true } : { kubeconfig: kubeconfig === '' ? undefined : kubeconfig };
+  return createKubernetesPodSource({ ...access, nodeName, log });
+}
+
+async function openSources(
+  cluster: PodSource | undefined,
+  config: AgentConfig,
+  options: RunAgentOptions,
+  log: Log,
+): Promise<readonly PodSource[]> {
+  const others = (await options.sources?.(config, log)) ?? [];
+  const sources = [...(cluster === undefined ? [] : [cluster]), ...others];
   if (sources.length > 0) return sources;
   throw new CniError('cni.config', 'nothing tells this agent of pods', {
     next: 'run it in a cluster, or with --kubernetes kubeconfig; for one machine there is ambit up',
   });
-}
-
-/** Whether nobody takes over what is installed on the node: otherwise this is an upgrade, or the node restarts. */
-async function isLeavingForGood(config: AgentConfig): Promise<boolean> {
-  return config.disableSafeUpgrade;
 }
 
 function explain(error: unknown): string {

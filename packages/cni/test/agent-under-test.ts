@@ -69,6 +69,19 @@ export class AgentUnderTest extends WatchedProcess {
     await this.ended;
   }
 
+  /** Waits for a line that is yet to come. */
+  async nextLine(pattern: RegExp): Promise<string> {
+    const { promise, resolve } = Promise.withResolvers<string>();
+    const forget = this.onLine(line => {
+      if (pattern.test(line)) resolve(line);
+    });
+    try {
+      return await promise;
+    } finally {
+      forget();
+    }
+  }
+
   async ask(path: string): Promise<Readonly<Record<string, unknown>>> {
     return (await askHttp(join(this.runDirectory, 'agent.sock'), 'GET', path)).json;
   }

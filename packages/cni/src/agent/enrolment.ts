@@ -171,7 +171,10 @@ export class Enrolment {
   /** Removes what is ours from a pod that should not be a member. @throws CniError */
   async removeLeftovers(uid: string): Promise<void> {
     const entry = this.#known(uid);
-    await this.#serial(entry, async () => this.#remove(entry, false));
+    await this.#serial(entry, async () => {
+      // Whoever asked may have looked before it became one.
+      if (this.membershipOf(entry.pod)?.member === false) await this.#remove(entry, false);
+    });
   }
 
   /** Whether a path leads to the namespace that the pod is enrolled with. */

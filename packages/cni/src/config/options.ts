@@ -86,6 +86,13 @@ export const OPTIONS = {
     'BOOL',
     'the plugin fails pods of which it cannot find out whether they are members',
   ),
+  daemonSet: option(
+    'AMBIT_DAEMON_SET',
+    text,
+    'istio-cni-node',
+    'NAME',
+    "the DaemonSet of agents, in the agent's namespace; while it is there, what is installed on the node stays",
+  ),
   disableSafeUpgrade: option(
     'AMBIENT_DISABLE_SAFE_UPGRADE',
     flag,
