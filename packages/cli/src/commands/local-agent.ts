@@ -1,4 +1,5 @@
 // The agent that `ambit up` starts; nobody types it.
+import { becomeFrugal } from '@ambit/cni';
 import { LocalError, runLocalAgent } from '@ambit/local';
 
 /** @param json directories and the owner, from our own supervisor */
@@ -7,5 +8,6 @@ export async function localAgent(json: string): Promise<number> {
   if (typeof state !== 'string' || typeof run !== 'string' || typeof uid !== 'number') {
     throw new LocalError('local.argument', 'ambit up starts this');
   }
+  becomeFrugal();
   return runLocalAgent({ directories: { state, run }, ownerUid: uid, env: process.env });
 }

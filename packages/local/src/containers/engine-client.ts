@@ -7,6 +7,8 @@ import { LocalError } from '../errors.ts';
 const VERSION = '/v1.40';
 const TIMEOUT_MS = 5_000;
 const MAX_BYTES = 16 * 1024 * 1024;
+/** Podman filters by its own word for `die`, and says `die` all the same. Health checks' events are not among them. */
+const EVENTS = ['start', 'die', 'died', 'remove', 'destroy', 'rename'];
 const ID = /^[0-9a-f]{12,64}$/;
 
 export class EngineClient {
@@ -36,9 +38,7 @@ export class EngineClient {
    * signal aborts or the engine ends the stream. @throws local.engine
    */
   async watch(onOpen: () => void, onEvent: (id: string) => void, signal: AbortSignal): Promise<void> {
-    const filters = encodeURIComponent(
-      JSON.stringify({ type: ['container'], event: ['start', 'die', 'unpause', 'rename'] }),
-    );
+    const filters = encodeURIComponent(JSON.stringify({ type: ['container'], event: EVENTS }));
     const request = get({
       socketPath: this.#socketPath,
       path: `${VERSION}/events?filters=${filters}`,

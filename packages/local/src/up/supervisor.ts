@@ -74,6 +74,8 @@ export class Supervisor {
         },
       );
     }
+    // Others than root go through it, to the socket that is theirs and to their workloads' files.
+    mkdirSync(this.#options.directories.run, { recursive: true, mode: 0o755 });
     for (const path of [this.#paths.controlState, this.#paths.logs, this.#paths.agentRun, this.#paths.runObjects]) {
       mkdirSync(path, { recursive: true, mode: 0o700 });
     }
