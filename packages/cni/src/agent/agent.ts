@@ -1,10 +1,9 @@
 // The node agent, wired: sources, enrolment, the sockets of ztunnel, plugins and admin, health and metrics. Starts in the order
 // that keeps promises: what runs is known before a ztunnel is let in, and plugins are answered after that.
 import { Reactor } from '@ambit/native';
-import { errorText, faultText, type Log } from '@ambit/log';
+import { faultText, type Log } from '@ambit/log';
 import type { AuditSubject } from '../audit/audit-types.ts';
 import type { AgentConfig } from '../config/config.ts';
-import { CniError } from '../errors.ts';
 import { NetnsFinder } from '../netns/netns-finder.ts';
 import type { RedirectBackend } from '../redirect/redirect-plan.ts';
 import type { PodSource } from '../sources/pod-source.ts';
@@ -308,9 +307,4 @@ export class Agent implements AsyncDisposable {
 
 function gauge(name: string, help: string, value: number): Metric {
   return { name, help, type: 'gauge', samples: [{ value }] };
-}
-
-/** What ended a start, as one error of ours. */
-export function asCniError(error: unknown): CniError {
-  return error instanceof CniError ? error : new CniError('cni.config', errorText(error), { cause: error });
 }

@@ -19,7 +19,7 @@ import {
 } from '../pod/membership.ts';
 import { type PlanDefaults, redirectPlanOf } from '../pod/overrides.ts';
 import type { RedirectBackend, RedirectPlan } from '../redirect/redirect-plan.ts';
-import { REDIRECTION_ANNOTATION } from '../sources/pod-source.ts';
+import { REDIRECTION_ANNOTATION, type RedirectionStatus } from '../sources/pod-source.ts';
 import type { ZdsServer } from '../zds/zds-server.ts';
 import type { PodRegistry } from './pod-registry.ts';
 import { isRetryable, isTerminated, newEntry, type PodEntry, type PodState } from './pod-state.ts';
@@ -217,6 +217,7 @@ export class Enrolment {
 
   #onPod(pod: AgentPod, before: AgentPod | undefined): void {
     const entry = this.#entryOf(pod);
+    this.#deps.status.seen(pod.uid, notedStatus(pod));
     // New pods come through the plugin; those that do not are found unenrolled and taken in the same way.
     this.#schedule(entry, before === undefined ? 'add' : 'update');
   }
@@ -238,8 +239,7 @@ export class Enrolment {
     }
     const entry = newEntry(pod, this.#now());
     this.#entries.set(pod.uid, entry);
-    const noted = pod.annotations[REDIRECTION_ANNOTATION];
-    this.#deps.status.found(pod.uid, noted === 'enabled' || noted === 'pending' ? noted : undefined);
+    this.#deps.status.found(pod.uid, notedStatus(pod));
     return entry;
   }
 
@@ -517,6 +517,11 @@ export class Enrolment {
   #now(): Date {
     return (this.#deps.now ?? (() => new Date()))();
   }
+}
+
+function notedStatus({ annotations }: AgentPod): RedirectionStatus {
+  const noted = annotations[REDIRECTION_ANNOTATION];
+  return noted === 'enabled' || noted === 'pending' ? noted : undefined;
 }
 
 function infoOf({ name, namespace, serviceAccount }: AgentPod): WorkloadInfo {

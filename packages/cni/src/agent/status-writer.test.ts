@@ -67,3 +67,21 @@ test('nothing more is written of a pod that is forgotten', async () => {
   assert.equal(writer.wanted('a'), undefined);
   writer.close();
 });
+
+test('a status that somebody else changes is put back', async t => {
+  const { writer, writes, nth } = bench();
+  t.after(() => writer.close());
+  writer.seen('a', 'pending');
+  writer.set('a', 'enabled');
+  writer.seen('a', undefined);
+  (await nth(1)).done.resolve();
+  await new Promise(resolve => setImmediate(resolve));
+  writer.seen('a', 'enabled');
+  assert.equal(writes.length, 1);
+  writer.seen('a', undefined);
+  (await nth(2)).done.resolve();
+  assert.deepEqual(
+    writes.map(({ text }) => text),
+    ['a enabled', 'a enabled'],
+  );
+});

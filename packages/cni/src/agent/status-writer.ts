@@ -36,6 +36,16 @@ export class StatusWriter {
     note.status = status;
   }
 
+  /**
+   * What is on the pod now. Somebody else's word is overwritten; an old one of ours, told late, costs one more write.
+   */
+  seen(uid: string, status: RedirectionStatus): void {
+    const note = this.#notes.get(uid);
+    if (note?.written === undefined || note.isWriting || status === note.status) return;
+    note.written = { status };
+    void this.#flush(uid, note);
+  }
+
   /** What is written, or is to be. */
   wanted(uid: string): RedirectionStatus {
     return this.#notes.get(uid)?.status;

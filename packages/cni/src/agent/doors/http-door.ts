@@ -59,12 +59,6 @@ export class HttpDoor {
     return door;
   }
 
-  /** Of a TCP door. */
-  get port(): number | undefined {
-    const address = this.#server.address();
-    return typeof address === 'object' ? address?.port : undefined;
-  }
-
   async close(): Promise<void> {
     this.#closing.abort();
     const { promise, resolve } = Promise.withResolvers<void>();
