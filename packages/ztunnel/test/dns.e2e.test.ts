@@ -90,9 +90,9 @@ describe('the DNS proxy', { skip: sandboxSkip() || missing('dig', 'unbound') }, 
     );
     const flood = four.exec('bash', ['-c', FLOOD], { stdio: 'ignore' });
     await flooding;
+    // New names, for which the main thread and the resolver are asked as for those of the flood.
     for (let round = 0; round < 10; round++) {
-      const found = await dig(web, ANY, '+timeout=2', 'www.zone.test.');
-      assert.deepEqual(found.answers, ['www.zone.test. A 192.0.2.1']);
+      assert.equal((await dig(web, ANY, '+timeout=2', `r${round}.zone.test.`)).status, 'NXDOMAIN');
     }
     flood.kill();
   });
@@ -240,9 +240,9 @@ describe('the DNS proxy', { skip: sandboxSkip() || missing('dig', 'unbound') }, 
   });
 });
 
-/** Sends a question (TXT of a random name) again and again, and reads no answer. */
+/** Sends a question (A of a random name) again and again, and reads no answer. */
 const FLOOD = String.raw`exec 3<>/dev/udp/127.0.0.1/15053
-while :; do printf '\0\1\1\0\0\1\0\0\0\0\0\0\5%05d\0\0\20\0\1' $((RANDOM)) >&3; done`;
+while :; do printf '\0\1\1\0\0\1\0\0\0\0\0\0\5%05d\0\0\1\0\1' $((RANDOM)) >&3; done`;
 
 /** getaddrinfo of the libc that it is built with. */
 const LOOKUP = `
