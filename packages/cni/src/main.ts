@@ -8,7 +8,6 @@ import { chooseBackend, chooseInstallation, chooseProbes, openNode } from './age
 import { auditExtension } from './audit/audit-extension.ts';
 import { type AgentConfig, type Environment, type Flags, readConfig } from './config/config.ts';
 import { CniError } from './errors.ts';
-import { installerExtension } from './install/installer-extension.ts';
 import { leavesForGood } from './agent/parts/succession.ts';
 import type { KubernetesPodSource } from './sources/kubernetes-source.ts';
 import type { PodSource } from './sources/pod-source.ts';
@@ -63,7 +62,7 @@ async function serve(config: AgentConfig, options: RunAgentOptions, log: Log, si
   const sources = await openSources(cluster, config, options, log);
   const backend = await chooseBackend(config, node, log);
   const probes = await chooseProbes(config, node, log, signal);
-  const installation = chooseInstallation(config, options.env);
+  const installation = await chooseInstallation(config, options.env);
   // Known once the agent is told to end; an agent that fails leaves everything.
   const end = { isForGood: false };
   // Last of all: while the agent closes, pods may still be told apart from probes.
@@ -73,6 +72,7 @@ async function serve(config: AgentConfig, options: RunAgentOptions, log: Log, si
   const { nodeName, zdsSocket, runDirectory, hostRoot, auditRepair } = config;
   const extensions = [auditExtension({ node: nodeName, repair: auditRepair, hostRoot }), ...(options.extensions ?? [])];
   if (installation !== undefined) {
+    const { installerExtension } = await import('./install/installer-extension.ts');
     extensions.push(installerExtension(installation, async () => Promise.resolve(end.isForGood)));
   }
   const agent = closers.use(await Agent.start(config, { sources, backend, probes, log, extensions }, signal));

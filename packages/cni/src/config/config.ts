@@ -1,7 +1,6 @@
 // From flags and environment to one frozen set of values. Every mistake names the option as the person spelled it, and what was
 // expected.
 import { existsSync } from 'node:fs';
-import { parseYamlText } from '@ambit/kube';
 import { errorText } from '@ambit/log';
 import { CniError } from '../errors.ts';
 import { DEFAULT_SELECTORS, type EnablementSelector, readSelectors } from '../pod/label-selector.ts';
@@ -76,6 +75,7 @@ function clusterOf(kubernetes: OptionValues['kubernetes'], env: Environment): Ag
 
 async function parseSelectors(given: string): Promise<unknown> {
   try {
+    const { parseYamlText } = await import('@ambit/kube');
     return await parseYamlText(given);
   } catch (cause) {
     throw new CniError('cni.config', `${SELECTORS} is no YAML: ${errorText(cause)}`, { cause });

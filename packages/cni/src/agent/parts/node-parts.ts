@@ -4,7 +4,6 @@ import { NetNs } from '@ambit/native';
 import type { Log } from '@ambit/log';
 import type { AgentConfig, Environment } from '../../config/config.ts';
 import { CniError } from '../../errors.ts';
-import { installOptionsFrom } from '../../install/install-environment.ts';
 import type { InstallOptions } from '../../install/install-options.ts';
 import type { JsonObject } from '../../plugin/cni-result.ts';
 import type { RedirectBackend } from '../../redirect/redirect-plan.ts';
@@ -64,8 +63,10 @@ export async function chooseProbes(
 }
 
 /** undefined: switched off. @throws CniError cni.config */
-export function chooseInstallation(config: AgentConfig, env: Environment): InstallOptions | undefined {
+export async function chooseInstallation(config: AgentConfig, env: Environment): Promise<InstallOptions | undefined> {
   if (!config.install) return undefined;
+  // What installs is loaded only where something is installed.
+  const { installOptionsFrom } = await import('../../install/install-environment.ts');
   const { runDirectory, podNamespace, excludeNamespaces, detectionRetry, rawSelectors, hostRoot } = config;
   return installOptionsFrom(env, {
     hostRoot,
