@@ -74,7 +74,9 @@ export class FakeResolver implements EventHandler {
       for (const answer of this.answering(query, true)) asker.reply(answer, answer.length);
     };
     const onClosed = (client: TcpClient): void => void this.#clients.delete(client);
-    const onAccepted = (fd: Fd): void => void this.#clients.add(new TcpClient({ engine, onQuery, onClosed }, fd));
+    const unread = { bytes: 0, maxBytes: Infinity };
+    const onAccepted = (fd: Fd): void =>
+      void this.#clients.add(new TcpClient({ engine, unread, onQuery, onClosed }, fd));
     this.#tcp = new ConnectionListener(engine, listener.fd, onAccepted, () => undefined);
   }
 

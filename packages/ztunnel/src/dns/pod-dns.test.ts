@@ -320,6 +320,53 @@ test('a client that does not read its answers is not read from either, and gets 
   assert.equal(receiveTcp(client, count).answers.length, count);
 });
 
+test('a connection gets a bounded part of a turn, and one that sends less than a header ends', () => {
+  const [busy, broken] = [tcpClient(), tcpClient()];
+  turnUntil(engine, () => pod.connectionCount === 2, 'connections');
+  const responses = Array.from({ length: 1500 }, () => answerFor(queryFor('a', 'TXT')));
+  sendTcp(busy, ...responses);
+  for (let turns = 0; pod.counters.garbage === 0; turns++) {
+    assert.ok(turns < 100);
+    engine.turn(20);
+  }
+  assert.ok(pod.counters.garbage < 200, `${pod.counters.garbage} in one turn`);
+  assert.equal(receiveTcp(busy, responses.length).answers.length, responses.length);
+  sendTcp(broken, ...Array.from({ length: 1000 }, () => Buffer.alloc(0)));
+  assert.ok(receiveTcp(broken, 1).end);
+  assert.equal(pod.connectionCount, 1);
+});
+
+test('what the clients of a pod leave unread is bounded over all its connections', () => {
+  const clients = Array.from({ length: 20 }, () => {
+    const client = keep(openTcp('ipv4'));
+    setReceiveBuffer(client, 4096);
+    startConnect(client, { ip: LOOPBACK, port });
+    return client;
+  });
+  turnUntil(engine, () => pod.connectionCount === 20, 'connections');
+  for (const client of clients) sendTcp(client, ...Array.from({ length: 16 }, (_, id) => queryFor('mesh', 'A', id)));
+  turnUntil(engine, () => pod.underWay === 320, 'questions');
+  const addresses = Array.from({ length: 4000 }, (_, index) => `10.0.${index >> 8}.${index & 255}` as Ip);
+  decideAll({ kind: 'answer', canonical: undefined, addresses, ttlSeconds: 30, service: 'mesh', steps: [] });
+  engine.turn(0);
+  assert.ok(pod.unreadBytes <= 4 << 20, `${pod.unreadBytes} bytes are held`);
+  assert.ok(pod.connectionCount > 0 && pod.connectionCount < 20, `${pod.connectionCount} connections are left`);
+  const open = clients.filter(client => recv(client, slab, 0, 1) === 1);
+  assert.ok(open.length > 0);
+});
+
+test('an answer that several wait for is whole for each, whatever the first does with it', () => {
+  resolve(query => [answerFor(query)]);
+  const heard: unknown[] = [];
+  // As a SOCKS5 client's connection does when it leads to an endpoint by host name.
+  pod.lookup('a.x', 'ipv4', () => shared.resolveHost('other.y', 'ipv4', found => heard.push(found)));
+  pod.lookup('a.x', 'ipv4', found => heard.push(found));
+  assert.equal(decideAll(), 1);
+  turnUntil(engine, () => heard.length === 2, 'both answers');
+  const whole = { kind: 'addresses', addresses: ['192.0.2.1'], ttlSeconds: 60 };
+  assert.deepEqual(heard, [whole, whole]);
+});
+
 test('a client that ends its side still gets its answers, then the connection ends', () => {
   resolve(query => [answerFor(query)]);
   const client = tcpClient();

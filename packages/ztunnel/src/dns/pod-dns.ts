@@ -4,7 +4,7 @@
 //
 // Life: open --drain--> draining --all answered, or the time is up--> closed. Closing is reported once.
 import type { IpFamily, Workload } from '@ambit/mesh';
-import { Errno, type Fd, SysError } from '@ambit/native';
+import { Errno, type Fd, setSendBuffer, SysError } from '@ambit/native';
 import type { Timer } from '@ambit/proxy';
 import { ConnectionListener } from '../worker/listener.ts';
 import type { SocketFactory } from '../worker/socket-factory.ts';
@@ -20,7 +20,7 @@ import { Forwarder, type ForwardOutcome } from './forwarder.ts';
 import { addressQuery, type HostAddresses, hostAddresses } from './host-addresses.ts';
 import { KeptAnswers } from './kept-answers.ts';
 import type { CompiledDecision } from './name-decisions.ts';
-import { TcpClient } from './tcp-client.ts';
+import { TcpClient, type Unread } from './tcp-client.ts';
 import { UdpListener } from './udp-listener.ts';
 import type { WorkerDns } from './worker-dns.ts';
 
@@ -36,6 +36,10 @@ export interface PodDnsDeps {
 /** Forwarded questions under way, identical ones counted once. */
 const MAX_FORWARDS = 256;
 const MAX_CONNECTIONS = 64;
+/** Answers that clients have not taken, over all connections of the pod; enough for sixteen of the largest for some. */
+const MAX_UNREAD_BYTES = 4 << 20;
+/** Of a connection, in the kernel: what it holds there counts nowhere else. */
+const SEND_BUFFER_BYTES = 64 * 1024;
 /** A draining pod goes on answering for this long while questions are under way: a socket that is not read loses queries. */
 const DRAIN_MS = 2000;
 const MAX_TCP_ANSWER = 65_535;
@@ -58,6 +62,7 @@ export class PodDns {
   readonly #view = new QueryView();
   readonly #forwards = new Map<string, Waiting[]>();
   readonly #clients = new Set<TcpClient>();
+  readonly #unread: Unread = { bytes: 0, maxBytes: MAX_UNREAD_BYTES };
   #udp: UdpListener[] = [];
   #tcp: ConnectionListener[] = [];
   /** Questions whose answer is under way. */
@@ -105,6 +110,10 @@ export class PodDns {
 
   get connectionCount(): number {
     return this.#clients.size;
+  }
+
+  get unreadBytes(): number {
+    return this.#unread.bytes;
   }
 
   get keptCount(): number {
@@ -186,7 +195,9 @@ export class PodDns {
       this.#closeIfDone();
     };
     const { engine } = this.#shared;
-    this.#clients.add(new TcpClient({ engine, onQuery: this.#onQuery.bind(this), onClosed }, fd));
+    setSendBuffer(fd, SEND_BUFFER_BYTES);
+    const onQuery = this.#onQuery.bind(this);
+    this.#clients.add(new TcpClient({ engine, unread: this.#unread, onQuery, onClosed }, fd));
   }
 
   #onQuery(message: Buffer, at: number, length: number, asker: Asker): void {
@@ -313,7 +324,9 @@ export class PodDns {
       const hasFailed = outcome.kind === 'failed' || !SAYS_SOMETHING.has(rcodeOf(outcome.bytes, 0));
       countForwarded(cell, engine.nowMs - startedMs, hasFailed);
       if (outcome.kind === 'answer') this.#kept.keep(key, outcome.bytes, outcome.length, engine.nowMs);
-      for (const one of waiting) this.#finish(one, outcome);
+      // An answer's bytes are the worker's scratch, and a client that hears it may ask something else at once.
+      const lasting = waiting.length > 1 ? copyOf(outcome) : outcome;
+      for (const one of waiting) this.#finish(one, lasting);
       this.#closeIfDone();
     });
   }
@@ -361,6 +374,11 @@ export class PodDns {
   #closeIfDone(): void {
     if (this.#state === 'draining' && this.#underWay === 0 && this.#clients.size === 0) this.close();
   }
+}
+
+function copyOf(outcome: ForwardOutcome): ForwardOutcome {
+  if (outcome.kind === 'failed') return outcome;
+  return { ...outcome, bytes: Buffer.from(outcome.bytes.subarray(0, outcome.length)) };
 }
 
 function isAddressQuery(view: QueryView): boolean {

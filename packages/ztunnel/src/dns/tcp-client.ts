@@ -1,9 +1,10 @@
-// A pod's DNS connection (RFC 7766): queries may be pipelined, answers come as they are ready. Bounded in questions under way,
-// in bytes that the client does not take, and in idle time, which half a query does not lengthen.
+// A pod's DNS connection (RFC 7766): queries may be pipelined, answers come as they are ready. Bounded in work a turn, in
+// questions under way, in bytes that the client does not take, and in idle time, which half a query does not lengthen.
 import { Errno, EventMask, type EventHandler, type Fd, recv, type Registration, send } from '@ambit/native';
 import type { Engine, Pumpable, Timer } from '@ambit/proxy';
 import type { Asker, OnQuery, ParkedAsker } from './asker.ts';
 import { FrameSplitter } from './codec/frames.ts';
+import { HEADER_BYTES } from './codec/numbers.ts';
 import { MAX_QUERY_BYTES } from './udp-listener.ts';
 
 const IDLE_MS = 10_000;
@@ -12,9 +13,19 @@ const MAX_UNDER_WAY = 16;
 /** Nothing more is read while this much waits for the client to take it. */
 const MAX_UNSENT_BYTES = 64 * 1024;
 const READ_BYTES = 8192;
+/** Reads and queries of one connection in a turn: the rest of the worker must not wait for one that is always full. */
+const STEPS_PER_TURN = 64;
+
+/** Bytes that the clients of one pod have not taken yet. */
+export interface Unread {
+  bytes: number;
+  readonly maxBytes: number;
+}
 
 export interface TcpClientDeps {
   readonly engine: Engine;
+  /** A client whose answer would exceed it is given up. */
+  readonly unread: Unread;
   readonly onQuery: OnQuery;
   readonly onClosed: (client: TcpClient) => void;
 }
@@ -58,19 +69,22 @@ export class TcpClient implements EventHandler, Pumpable, Asker {
 
   pump(): void {
     this.#write();
-    this.#handle();
-    while (this.#fd.isOpen && this.#mayRead && this.#hasRoom() && !this.#isEnding) {
-      this.#read();
-      this.#handle();
-    }
+    this.#takeQueries();
     this.#write();
-    if (this.#fd.isOpen && this.#isEnding && this.#underWay === 0 && this.#unsentBytes === 0) this.close();
+    const isDone = this.#isEnding && !this.queued && this.#underWay === 0 && this.#unsentBytes === 0;
+    if (isDone) this.close();
   }
 
   reply(bytes: Buffer, length: number): void {
     if (!this.#fd.isOpen) return;
+    const { unread } = this.#deps;
+    if (unread.bytes + 2 + length > unread.maxBytes) {
+      this.close();
+      return;
+    }
     this.#unsent.push(Buffer.of(length >> 8, length & 0xff), Buffer.from(bytes.subarray(0, length)));
     this.#unsentBytes += 2 + length;
+    unread.bytes += 2 + length;
     this.#lastMs = this.#deps.engine.nowMs;
     this.#deps.engine.enqueue(this);
   }
@@ -102,12 +116,26 @@ export class TcpClient implements EventHandler, Pumpable, Asker {
     this.#deps.engine.reactor.remove(this.#registration);
     this.#fd.close();
     this.#unsent = [];
+    this.#deps.unread.bytes -= this.#unsentBytes;
     this.#unsentBytes = 0;
     this.#deps.onClosed(this);
   }
 
   #hasRoom(): boolean {
     return this.#underWay < MAX_UNDER_WAY && this.#unsentBytes < MAX_UNSENT_BYTES;
+  }
+
+  #takeQueries(): void {
+    for (let steps = 0; this.#fd.isOpen && this.#hasRoom(); steps++) {
+      if (steps === STEPS_PER_TURN) {
+        this.#deps.engine.enqueue(this);
+        return;
+      }
+      const message = this.#frames.next();
+      if (message !== undefined) this.#handle(message);
+      else if (this.#mayRead && !this.#isEnding) this.#read();
+      else return;
+    }
   }
 
   #read(): void {
@@ -121,17 +149,14 @@ export class TcpClient implements EventHandler, Pumpable, Asker {
     }
   }
 
-  #handle(): void {
-    while (this.#fd.isOpen && this.#hasRoom()) {
-      const message = this.#frames.next();
-      if (message === undefined) return;
-      if (message === 'too_large') {
-        this.close();
-        return;
-      }
-      this.#lastMs = this.#deps.engine.nowMs;
-      this.#deps.onQuery(message, 0, message.length, this);
+  /** Who sends a length that no query has speaks something else. */
+  #handle(message: Buffer | 'too_large'): void {
+    if (message === 'too_large' || message.length < HEADER_BYTES) {
+      this.close();
+      return;
     }
+    this.#lastMs = this.#deps.engine.nowMs;
+    this.#deps.onQuery(message, 0, message.length, this);
   }
 
   #write(): void {
@@ -159,6 +184,7 @@ export class TcpClient implements EventHandler, Pumpable, Asker {
 
   #forget(count: number): void {
     this.#unsentBytes -= count;
+    this.#deps.unread.bytes -= count;
     let left = count;
     let whole = 0;
     for (const part of this.#unsent) {
