@@ -62,3 +62,5 @@ export {
   type OptionName as AgentOptionName,
 } from './config/options.ts';
 export { becomeFrugal, FRUGAL_ENV, FRUGAL_FLAGS } from './frugal.ts';
+export type { FindingCode } from './audit/audit-types.ts';
+export type { AuditReport, CanaryReport, FindingReport, PodReport } from './audit/report.ts';

@@ -1,22 +1,11 @@
 // The words of the continuous proof: what is looked at, what may be found, and what the agent lets an auditor see and do.
+import type { ReasonCode } from '@ambit/mesh';
 import type { NetNs } from '@ambit/native';
 import type { AgentPod } from '../pod/agent-pod.ts';
 import type { Drift, RedirectPlan } from '../redirect/redirect-plan.ts';
 
-export type FindingCode =
-  | 'audit.rules_drift'
-  | 'audit.routes_drift'
-  | 'audit.listener_gone'
-  | 'audit.certificate_missing'
-  | 'audit.certificate_expiring'
-  | 'audit.canary_failed'
-  | 'audit.ztunnel_down'
-  | 'audit.not_enrolled'
-  | 'audit.wrong_netns'
-  | 'audit.address_reused'
-  | 'audit.leftover_rules'
-  | 'audit.label_mismatch'
-  | 'audit.host_rules_drift';
+/** Each has an entry in docs/reasons/audit.md. */
+export type FindingCode = Extract<ReasonCode, `audit.${string}`>;
 
 export interface Finding {
   readonly code: FindingCode;

@@ -1,4 +1,4 @@
-// The continuous proof: looks at every pod every five seconds, asks canaries, keeps the ledger and mends. Takes its turns in slices,
+// The continuous proof: looks at every pod every four seconds, asks canaries, keeps the ledger and mends. Takes its turns in slices,
 // so that an ADD never waits for it. Fails open: whatever goes wrong in here changes nothing for pods, and is logged.
 import { setTimeout as delay, setImmediate as turn } from 'node:timers/promises';
 import { errorText, type Log } from '@ambit/log';
@@ -23,7 +23,10 @@ export interface AuditorDeps {
 export interface AuditorOptions {
   /** Whether findings are mended. */
   readonly repair: boolean;
-  /** From one look at a pod to the next. Default 5000: what drifts is a finding within twice that. */
+  /**
+   * From one look at a pod to the next. Default 4000: what drifts is a finding within ten seconds, with a canary that is
+   * waited for twice.
+   */
   readonly periodMs?: number;
 }
 
@@ -40,7 +43,9 @@ export interface AuditCounters {
   lastRunAt: Date | undefined;
 }
 
-const PERIOD_MS = 5_000;
+const PERIOD_MS = 4_000;
+/** Of looks at all pods. */
+const WHOLE_EVERY = 2;
 /** Longest time the event loop is kept. */
 const SLICE_MS = 4;
 /** Between two turns, so that many small reasons are one. */
@@ -63,6 +68,7 @@ export class Auditor {
   #hostConditions: readonly Condition[] = [];
   #sweepDueMs = 0;
   #sweeps = 0;
+  #hasWaitingCanaries = false;
   #timer: NodeJS.Timeout | undefined;
   /** One turn at a time. */
   #tail: Promise<void> = Promise.resolve();
@@ -126,6 +132,7 @@ export class Auditor {
       await Promise.race([this.#repairs.idle(), pause(REPAIRS_MS, until)]);
       await this.#pass(true);
       await this.#rounds.idle();
+      await this.#pass(false);
       await this.#settle(until);
     } finally {
       if (!repair) this.#holds--;
@@ -149,22 +156,27 @@ export class Auditor {
   async #after(before: Promise<void>, isAll: boolean): Promise<void> {
     await before;
     try {
-      if (!this.#ending.signal.aborted) await this.#turn(isAll || now() >= this.#sweepDueMs);
+      if (!this.#ending.signal.aborted) await this.#turn(isAll);
     } catch (error) {
       this.#deps.log.error('Audit failed', { error: errorText(error) });
     }
     this.#schedule(this.#nextInMs());
   }
 
-  async #turn(isSweep: boolean): Promise<void> {
+  async #turn(isAll: boolean): Promise<void> {
     const begun = now();
+    const isSweep = isAll || begun >= this.#sweepDueMs;
+    // Who listens, and which addresses there are, costs as much as all the rest, and may be half as fresh.
+    const isWhole = isAll || !isSweep || this.#sweeps % WHOLE_EVERY === 0;
+    if (isSweep) this.#sweeps++;
     this.#refresh();
     const due = [...this.#watches.values()].filter(watch => isSweep || this.#isDue(watch, begun));
     if (isSweep) this.#sweepDueMs = begun + this.#options.periodMs;
     let sliceMs = now();
     for (const watch of due) {
-      this.#urgent.delete(watch.uid);
-      await lookAt(watch, this.#deps);
+      // Nothing becomes a finding by what was seen before.
+      const isSuspect = this.#urgent.delete(watch.uid) || this.#ledger.secondLookAt(placeOf(watch)) !== undefined;
+      await lookAt(watch, this.#deps, isWhole || isSuspect);
       if (now() - sliceMs < SLICE_MS) continue;
       await turn();
       if (this.#ending.signal.aborted) return;
@@ -173,8 +185,11 @@ export class Auditor {
     // Only now: whose address is where is known when all have been seen.
     const places = this.#addresses();
     for (const watch of due) this.#judge(watch, places);
-    await this.#lookAtNode(isSweep);
-    for (const watch of this.#watches.values()) this.#offerCanary(watch, false);
+    await this.#lookAtNode(isSweep && isWhole);
+    this.#hasWaitingCanaries = false;
+    for (const watch of this.#watches.values()) {
+      if (this.#offerCanary(watch, false) === 'later') this.#hasWaitingCanaries = true;
+    }
     if (!isSweep) return;
     this.counters.runs++;
     this.counters.lastRunMs = now() - begun;
@@ -201,7 +216,8 @@ export class Auditor {
 
   /** Infinity: there is no reason for one. */
   #secondLookAt(place: Place): number {
-    return this.#repairs.isRunning(place) ? Infinity : (this.#ledger.secondLookAt(place) ?? Infinity);
+    if (this.#repairs.isRunning(place)) return Infinity;
+    return Math.min(this.#ledger.secondLookAt(place) ?? Infinity, this.#repairs.waitingUntil(place));
   }
 
   #nextInMs(): number {
@@ -221,9 +237,9 @@ export class Auditor {
 
   #heard(uid: string): void {
     const watch = this.#watches.get(uid);
-    if (watch === undefined) return;
-    this.#judge(watch, this.#addresses());
-    this.#schedule(this.#nextInMs());
+    const isNews = watch !== undefined && (watch.canary.last?.kind !== 'answered' || this.#ledger.hasFindings(uid));
+    if (isNews) this.#lookSoon(uid);
+    else if (this.#hasWaitingCanaries) this.#schedule(MIN_PAUSE_MS);
   }
 
   #judge(watch: PodWatch, places: ReadonlyMap<string, readonly PodWatch[]>): void {
@@ -257,6 +273,7 @@ export class Auditor {
       place,
       conditions.map(condition => this.#inWords(place, condition)),
     );
+    if (open.length === 0) this.#repairs.settle(place);
     if (!this.#options.repair || this.#holds > 0) return;
     const wanted = open.find(({ repair }) => repair !== 'none')?.repair;
     if (wanted === undefined || wanted === 'none' || !this.#repairs.begin(place, wanted)) return;
@@ -276,13 +293,12 @@ export class Auditor {
     return remark === undefined ? condition : { ...condition, what: `${condition.what}; ${remark}` };
   }
 
-  async #lookAtNode(isSweep: boolean): Promise<void> {
+  async #lookAtNode(isWhole: boolean): Promise<void> {
     const { subject } = this.#deps;
     const at = now();
     this.#ztunnelGoneMs = subject.ztunnels() > 0 ? undefined : (this.#ztunnelGoneMs ?? at);
     const hasMembers = [...this.#watches.values()].some(({ audited }) => audited.shouldBeMember === true);
-    // Host rules are long, and a second look at pods is no reason to read them.
-    if (isSweep && this.#sweeps++ % 2 === 0) this.#hostConditions = await checkHost(subject);
+    if (isWhole) this.#hostConditions = await checkHost(subject);
     if (this.#repairs.isRunning(NODE)) return;
     const ofZtunnel = checkZtunnel(this.#ztunnelGoneMs !== undefined && hasMembers, at - this.#startedMs);
     this.#mend(NODE, [...ofZtunnel, ...this.#hostConditions]);
@@ -333,10 +349,12 @@ export class Auditor {
     }
     await this.#rounds.idle();
     const unsure = [...this.#watches.values()].filter(({ canary }) => isUnconfirmed(canary));
-    if (unsure.length === 0) return;
-    await pause(Math.max(...unsure.map(({ canary }) => canary.dueMs)) - now(), until);
+    if (unsure.length > 0) {
+      await pause(Math.max(...unsure.map(({ canary }) => canary.dueMs)) - now(), until);
+      await this.#pass(false);
+      await this.#rounds.idle();
+    }
     await this.#pass(false);
-    await this.#rounds.idle();
   }
 
   /** Waits for the second looks that come soon. */
@@ -371,6 +389,7 @@ function newWatch(audited: PodWatch['audited']): PodWatch {
     uid: audited.pod.uid,
     audited,
     netns: { kind: 'unknown' },
+    seen: undefined,
     drift: undefined,
     stamp: undefined,
     showsStatus: false,

@@ -29,7 +29,7 @@ export interface CanaryQuestion {
 export interface CanaryRoundsDeps {
   readonly log: Log;
   readonly nowMs: () => number;
-  /** There is a result that counts. */
+  /** One that was asked has answered, or not. */
   readonly onResult: (uid: string) => void;
   readonly signal: AbortSignal;
 }
@@ -39,7 +39,7 @@ const TIMEOUT_MS = 2_000;
 const PERIOD_MS = 60_000;
 /** Part of the period by which pods differ, so that they do not all speak at once. */
 const SPREAD = 0.2;
-const CONFIRM_MS = 500;
+const CONFIRM_MS = 250;
 const FAILING_PERIOD_MS = 5_000;
 /** Failures in a row that count. */
 const CONFIRMED = 2;
@@ -79,6 +79,7 @@ export class CanaryRounds {
     const run = this.#ask(question).finally(() => {
       state.isRunning = false;
       this.#running.delete(run);
+      this.#deps.onResult(question.uid);
     });
     this.#running.add(run);
     return 'asked';
@@ -95,7 +96,7 @@ export class CanaryRounds {
   }
 
   async #ask({ uid, name, netns, families, state }: CanaryQuestion): Promise<void> {
-    const { log, nowMs, onResult, signal } = this.#deps;
+    const { log, nowMs, signal } = this.#deps;
     let result: CanaryResult;
     try {
       result = await this.#everyFamily(netns, families);
@@ -118,7 +119,6 @@ export class CanaryRounds {
       if (isConfirmed) state.result = result;
       state.dueMs = now + (isConfirmed ? FAILING_PERIOD_MS : CONFIRM_MS);
     }
-    onResult(uid);
   }
 
   /** The first that fails, else the last one's answer. */

@@ -52,7 +52,7 @@ export interface Condition {
 export const SECOND_LOOK_MS = 200;
 const NEW_MS = 2_000;
 const ENROL_GRACE_MS = 10_000;
-const NETNS_GRACE_MS = 3_000;
+const NETNS_GRACE_MS = 1_000;
 /** Between the end of a pod's network and the word of the API server that it is gone. */
 const ENDING_GRACE_MS = 30_000;
 /** Of a certificate's life; ztunnel renews at half of it. */
@@ -180,9 +180,9 @@ function checkLabel({ pod, status, showsStatus }: PodFacts): readonly Condition[
 
 function checkCanary({ pod, canary, status, statusAgeMs, nowMs }: PodFacts): readonly Condition[] {
   if (canary === undefined || status !== 'enabled') return [];
-  // A new pod's certificate is being asked for.
-  const graceMs = Math.max(0, ENROL_GRACE_MS - statusAgeMs);
-  const failed = (what: string, remedy: string): readonly Condition[] => [
+  // A new pod's certificate is being asked for, and connections wait for it.
+  const young = Math.max(0, ENROL_GRACE_MS - statusAgeMs);
+  const failed = (what: string, remedy: string, graceMs = young): readonly Condition[] => [
     { code: 'audit.canary_failed', what, remedy, repair: 'none', graceMs },
   ];
   switch (canary.kind) {
@@ -198,12 +198,13 @@ function checkCanary({ pod, canary, status, statusAgeMs, nowMs }: PodFacts): rea
       }
       const remedy = 'see whether the certificate authority is reachable and signs for this service account';
       const what = `its proxy has no certificate that is good: ${reason}`;
-      return [{ code: 'audit.certificate_missing', what, remedy, repair: 'none', graceMs }];
+      return [{ code: 'audit.certificate_missing', what, remedy, repair: 'none', graceMs: young }];
     }
     case 'bypassed':
       return failed(
         `plaintext: its traffic goes past the mesh, ${canary.why}`,
         "look for others' rules in the pod's network: nsenter --net=… nft list ruleset",
+        0,
       );
     case 'broken':
       return failed(`its canary came to nothing: ${canary.why}`, "see ztunnel's log for this pod");

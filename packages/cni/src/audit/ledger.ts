@@ -89,6 +89,11 @@ export class Ledger {
     return due.length === 0 ? undefined : Math.min(...due);
   }
 
+  /** Open ones, of a pod. */
+  hasFindings(uid: string): boolean {
+    return [...(this.#pages.get(uid)?.entries.values() ?? [])].some(({ kind }) => kind === 'open');
+  }
+
   /** Open ones first, oldest first. */
   findings(): readonly ListedFinding[] {
     const listed = [...this.#pages.values()].flatMap(({ place, entries }) =>

@@ -14,6 +14,8 @@ export interface PodWatch {
   readonly uid: string;
   audited: AuditedPod;
   netns: NetnsFacts;
+  /** What that was a look at: the namespace, and since when the pod had the status it had. */
+  seen: { readonly netns: NetNs | undefined; readonly since: Date } | undefined;
   drift: readonly Drift[] | undefined;
   stamp: VerifyStamp | undefined;
   /** Its source has told of what we noted on it, so it would again. */
@@ -29,9 +31,12 @@ export interface LookDeps {
 
 const UNKNOWN: NetnsFacts = { kind: 'unknown' };
 
-/** Sees the pod as it is now. Never throws: what cannot be seen is a fact too. */
-export async function lookAt(watch: PodWatch, { backend, hostRoot }: LookDeps): Promise<void> {
-  const { pod, netns: held, plan, shouldBeMember } = watch.audited;
+/**
+ * Sees the pod as it is now; unless `isWhole`, its rules and routes only, and the rest as it was a moment ago. Never throws:
+ * what cannot be seen is a fact too.
+ */
+export async function lookAt(watch: PodWatch, { backend, hostRoot }: LookDeps, isWhole: boolean): Promise<void> {
+  const { pod, netns: held, plan, shouldBeMember, since } = watch.audited;
   if (pod.annotations[REDIRECTION_ANNOTATION] !== undefined) watch.showsStatus = true;
   const path = pod.netnsPath === undefined ? undefined : hostRoot + pod.netnsPath;
   const opened = held === undefined && path !== undefined ? openOrNothing(path) : undefined;
@@ -43,8 +48,12 @@ export async function lookAt(watch: PodWatch, { backend, hostRoot }: LookDeps): 
       watch.stamp = undefined;
       return;
     }
-    const isElsewhere = held !== undefined && path !== undefined && !leadsTo(path, held);
-    watch.netns = { kind: 'seen', look: lookInto(netns, ZTUNNEL_PORTS), isElsewhere };
+    const isSame = watch.seen?.netns === held && watch.seen?.since.getTime() === since.getTime();
+    if (isWhole || watch.netns.kind !== 'seen' || !isSame) {
+      const isElsewhere = held !== undefined && path !== undefined && !leadsTo(path, held);
+      watch.netns = { kind: 'seen', look: lookInto(netns, ZTUNNEL_PORTS), isElsewhere };
+      watch.seen = { netns: held, since };
+    }
     const wanted = shouldBeMember === true ? plan : undefined;
     // A member without a plan is being taken in, or is let through on purpose: nothing to compare with.
     if (shouldBeMember === undefined || (shouldBeMember && plan === undefined)) watch.drift = undefined;

@@ -20,6 +20,8 @@ interface Record {
   begun: readonly number[];
   notBeforeMs: number;
   running: Promise<void> | undefined;
+  /** One was refused because it came too soon. */
+  isWaiting: boolean;
   problem: string | undefined;
 }
 
@@ -46,12 +48,25 @@ export class Repairs {
     const { nowMs } = this.#deps;
     const now = nowMs();
     const record = this.#record(place.uid, now);
-    if (record.running !== undefined || this.#running >= MAX_AT_ONCE || now < record.notBeforeMs) return false;
+    record.isWaiting = record.running === undefined && now < record.notBeforeMs;
+    if (record.running !== undefined || this.#running >= MAX_AT_ONCE || record.isWaiting) return false;
     const nth = record.begun.length;
     record.begun = [...record.begun, now];
     record.notBeforeMs = now + Math.min(MAX_DELAY_MS, FIRST_DELAY_MS * 2 ** Math.min(nth, 10));
     record.running = this.#run(place, action, record);
     return true;
+  }
+
+  /** When a repair that came too soon may begin; Infinity: there is none. */
+  waitingUntil({ uid }: Place): number {
+    const record = this.#records.get(uid ?? '');
+    return record?.isWaiting === true ? record.notBeforeMs : Infinity;
+  }
+
+  /** Nothing is wrong any more. */
+  settle({ uid }: Place): void {
+    const record = this.#records.get(uid ?? '');
+    if (record !== undefined) record.isWaiting = false;
   }
 
   /** What to tell beside the finding: that repairs fail, or do not last; undefined: neither. */
@@ -119,7 +134,7 @@ export class Repairs {
       known.begun = this.#recent(known, now);
       return known;
     }
-    const record: Record = { begun: [], notBeforeMs: 0, running: undefined, problem: undefined };
+    const record: Record = { begun: [], notBeforeMs: 0, running: undefined, isWaiting: false, problem: undefined };
     this.#records.set(key, record);
     return record;
   }
