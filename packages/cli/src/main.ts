@@ -1,6 +1,7 @@
 // Entry of the `ambit` command. Wiring only: each subcommand is a file of its own and is loaded when it is called, so that
 // the node proxy starts without what other commands need.
 import { Command, CommanderError, Option } from 'commander';
+import type { AuditFlags } from './commands/audit.ts';
 import type { CaFlags, RevokeFlags, TokenFlags } from './commands/ca.ts';
 import type { DemoFlags } from './commands/demo.ts';
 import type { ExplainFlags } from './commands/explain.ts';
@@ -166,6 +167,25 @@ Exit status: 0 let through, 1 denied, 2 the question is unclear, 3 cannot reach 
   .action(async (source: string, destination: string, flags: ExplainFlags) =>
     exitWith((await import('./commands/explain.ts')).explain(source, destination, flags)),
   );
+
+meshCommand('audit')
+  .description('Prove that every pod of this node is what it should be: rules, listeners, certificate, canary.')
+  .option('--node <name>', 'fail unless this is that node')
+  .option('-w, --watch', 'go on showing it until Ctrl-C')
+  .addOption(new Option('-o, --output <format>', 'output format').choices(['table', 'json']).default('table'))
+  .option('--no-repair', 'look only; what is found is left to the agent')
+  .option('--socket <path>', "admin socket of the agent (default: the node's, else that of ambit up)")
+  .addHelpText(
+    'after',
+    `
+Examples:
+  sudo ambit audit                     looks at everything now, asks every canary, mends what it can
+  sudo ambit audit --watch             until Ctrl-C
+  sudo ambit audit -o json             for scripts: the exit status says whether anything was found
+
+Exit status: 0 no finding, 1 some, those repaired in the last minute included, 2 wrong usage, 3 cannot reach the agent.`,
+  )
+  .action(async (flags: AuditFlags) => exitWith((await import('./commands/audit.ts')).audit(flags)));
 
 meshCommand('up')
   .description('Bring up the mesh of this machine in the background: control plane, agent and ztunnel.')
