@@ -190,6 +190,7 @@ Exit status: 0 no finding, 1 some, those repaired in the last minute included, 2
 meshCommand('up')
   .description('Bring up the mesh of this machine in the background: control plane, agent and ztunnel.')
   .option('--systemd', 'as a unit of systemd, which brings it back after a reboot')
+  .option('--rootless', 'a mesh of your own without root: no way out, no published ports')
   .option('--foreground', 'stay in the foreground, for another supervisor')
   .option('--owner <uid>', 'user who may start workloads besides root (default: who called, through sudo too)')
   .addHelpText(
@@ -198,7 +199,7 @@ meshCommand('up')
 Examples:
   sudo ambit up                        and then: ambit run --name web -- COMMAND
   sudo ambit up --systemd              comes back by itself
-  sudo ambit up --foreground           under another supervisor
+  ambit up --rootless                  without root, where the kernel has user namespaces
 
 Your policies and ServiceEntries go into /var/lib/ambit/objects; they are read as you save them.
 Exit status: 0 it is up, 1 it did not come up, 2 wrong usage, 3 lacks rights.`,
@@ -311,7 +312,10 @@ program
 
 /** A command about the mesh of this machine. */
 function meshCommand(name: string): Command {
-  return program.command(name).option('--dir <dir>', 'keep everything below this directory');
+  return program
+    .command(name)
+    .option('--dir <dir>', 'keep everything below this directory')
+    .addOption(new Option('--run-dir <dir>').hideHelp());
 }
 
 function collect(value: string, before: readonly string[] = []): readonly string[] {

@@ -10,12 +10,16 @@ export interface LocalDirectories {
 export interface DirectoryInputs {
   /** `--dir`: both below one directory of the user's choice. */
   readonly dir?: string | undefined;
+  /** Then `dir` is the state, and this the rest. */
+  readonly runDir?: string | undefined;
   readonly isRootless: boolean;
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly uid: number;
 }
 
-export function localDirectories({ dir, isRootless, env, uid }: DirectoryInputs): LocalDirectories {
+export function localDirectories(inputs: DirectoryInputs): LocalDirectories {
+  const { dir, runDir, isRootless, env, uid } = inputs;
+  if (dir !== undefined && runDir !== undefined) return { state: dir, run: runDir };
   if (dir !== undefined) return { state: join(dir, 'state'), run: join(dir, 'run') };
   if (!isRootless) return { state: '/var/lib/ambit', run: '/run/ambit' };
   const home = env['HOME'] || '/';

@@ -152,7 +152,7 @@ describe('the mesh of one machine', { skip: sandboxSkip(), concurrency: false },
     const answer = machine.ambit('run', ['--name', 'mine', '--', 'sh', '-c', script], { uid: NOBODY });
     assert.equal(answer.status, 0, answer.stderr);
     assert.match(answer.stdout, /^65534\n[^]*mine\.default\.svc\.cluster\.local/);
-    assert.match(answer.stdout, /not permitted|Permission denied|^(?!.*table).*$/m, 'it has no say over its rules');
+    assert.match(answer.stdout, /not permitted|Permission denied/i, 'it has no say over its rules');
     const stranger = machine.ambit('run', ['--', 'true'], { uid: 4711 });
     assert.equal(stranger.status, 3);
     assert.match(stranger.stderr, /belongs to another user {2}\[local\.rights\]/);

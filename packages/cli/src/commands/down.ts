@@ -12,11 +12,13 @@ import {
   removeLeftovers,
   runningWorkloads,
   signalProcess,
+  type UpStatus,
   workloadKey,
 } from '@ambit/local';
 import { SILENT_LOG } from '@ambit/log';
 import { type Output, processOutput } from '../render/output.ts';
-import { askMesh, type MeshFlags, tell, uid } from './local-mesh.ts';
+import { askMesh, directoriesOf, type MeshFlags, tell, uid } from './local-mesh.ts';
+import { rootlessStatus } from './rootless.ts';
 import { removeUnit } from './up-systemd.ts';
 
 export interface DownFlags extends MeshFlags {
@@ -31,6 +33,8 @@ const PERIOD_MS = 100;
 export async function down(flags: DownFlags): Promise<number> {
   const output = processOutput();
   try {
+    const own = rootlessStatus(flags);
+    if (own !== undefined) return await downRootless(output, flags, own);
     if (uid !== 0) {
       throw new LocalError('local.rights', 'ambit down changes networks, which takes root', {
         next: 'sudo ambit down',
@@ -53,6 +57,19 @@ export async function down(flags: DownFlags): Promise<number> {
   } catch (error) {
     return tell(output, error);
   }
+}
+
+/** Everything was in the namespaces that the supervisor holds, and goes with it: nothing of the host was changed. */
+async function downRootless(output: Output, flags: DownFlags, status: UpStatus): Promise<number> {
+  const directories = directoriesOf(flags);
+  const paths = localPaths(directories);
+  const count = await endWorkloads(output, directories, flags.force === true);
+  for (const { process: first } of runningWorkloads(paths, SILENT_LOG)) signalProcess(first.pid, 'SIGKILL');
+  await endSupervisor(status.supervisor.pid, paths.upStatus);
+  rmSync(directories.run, { recursive: true, force: true });
+  if (flags.purge === true) rmSync(directories.state, { recursive: true, force: true });
+  output.answer(`down${count === 0 ? '' : `, ${count} workloads ended`}\n`);
+  return 0;
 }
 
 /** @returns how many @throws local.running when the user does not want to */

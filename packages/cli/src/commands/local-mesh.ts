@@ -16,13 +16,20 @@ import { problemText } from '../render/problem.ts';
 export interface MeshFlags {
   /** Both directories below this one. */
   readonly dir?: string;
+  /** Of our own re-entry into a user's mesh: `dir` is its state, this the rest. */
+  readonly runDir?: string;
 }
 
 export const uid = process.getuid?.() ?? 0;
 
+/** How this very program is started. */
+export function ambitCommand(): readonly string[] {
+  return [process.execPath, process.argv[1] ?? ''];
+}
+
 /** An ordinary user's own mesh if it is up, else the machine's. */
-export function directoriesOf({ dir }: MeshFlags): LocalDirectories {
-  const of = (isRootless: boolean) => localDirectories({ dir, isRootless, env: process.env, uid });
+export function directoriesOf({ dir, runDir }: MeshFlags): LocalDirectories {
+  const of = (isRootless: boolean) => localDirectories({ dir, runDir, isRootless, env: process.env, uid });
   const own = of(true);
   return uid !== 0 && readUpStatus(localPaths(own).upStatus) !== undefined ? own : of(false);
 }

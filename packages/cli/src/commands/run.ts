@@ -13,13 +13,14 @@ import {
   localPaths,
   parsePublish,
   parseService,
+  readUpStatus,
   RotatingLog,
   runUser,
 } from '@ambit/local';
 import { errorText } from '@ambit/log';
 import { processOutput } from '../render/output.ts';
-import { ambitCommand } from './up.ts';
-import { askMesh, directoriesOf, type MeshFlags, tell, uid } from './local-mesh.ts';
+import { rootlessStatus, runInside } from './rootless.ts';
+import { ambitCommand, askMesh, directoriesOf, type MeshFlags, tell, uid } from './local-mesh.ts';
 
 export interface RunFlags extends MeshFlags {
   readonly namespace: string;
@@ -46,7 +47,12 @@ type Word = { readonly ok: true; readonly ip: string } | { readonly ok: false; r
 export async function run(command: readonly string[], flags: RunFlags): Promise<number> {
   const output = processOutput();
   try {
+    const own = rootlessStatus(flags);
+    if (own !== undefined) return await runInside(own, flags);
     const directories = directoriesOf(flags);
+    if ((flags.publish ?? []).length > 0 && readUpStatus(localPaths(directories).upStatus)?.isRootless === true) {
+      throw new LocalError('local.unsupported', 'a mesh without root publishes no ports', { next: 'sudo ambit up' });
+    }
     const name = flags.name ?? defaultName(command[0] ?? '');
     if (flags.detach === true) return await detach(name, command, flags);
     const launched = await start(directories, name, command, flags);
@@ -105,7 +111,9 @@ async function untilEnded({ ended, signal }: Launched): Promise<number> {
 async function detach(name: string, command: readonly string[], flags: RunFlags): Promise<number> {
   const output = processOutput();
   const isOwn = uid !== 0;
-  const { workloadLogs } = localPaths(localDirectories({ dir: flags.dir, isRootless: isOwn, env: process.env, uid }));
+  const { workloadLogs } = localPaths(
+    localDirectories({ dir: flags.dir, runDir: flags.runDir, isRootless: isOwn, env: process.env, uid }),
+  );
   const logTo = join(workloadLogs, `${flags.namespace}.${name}.log`);
   const [program = '', ...ours] = ambitCommand();
   const child = spawn(program, [...ours, ...runArguments(name, logTo, flags), '--', ...command], {
@@ -139,6 +147,7 @@ function runArguments(name: string, logTo: string, flags: RunFlags): string[] {
     ...(flags.version === undefined ? [] : ['--version-label', flags.version]),
     ...(flags.mesh ? [] : ['--no-mesh']),
     ...(flags.dir === undefined ? [] : ['--dir', flags.dir]),
+    ...(flags.runDir === undefined ? [] : ['--run-dir', flags.runDir]),
     ...pairs('--publish', flags.publish),
     ...pairs('--service', flags.service),
     ...pairs('--env', flags.env),

@@ -18,12 +18,14 @@ import {
 } from '@ambit/local';
 import { createLog } from '@ambit/log';
 import { type Output, processOutput } from '../render/output.ts';
-import { type MeshFlags, tell, uid } from './local-mesh.ts';
+import { ambitCommand, type MeshFlags, tell, uid } from './local-mesh.ts';
+import { NEW_NAMESPACES, placesFlags } from './rootless.ts';
 import { installUnit } from './up-systemd.ts';
 
 export interface UpFlags extends MeshFlags {
   readonly systemd?: boolean;
   readonly foreground?: boolean;
+  readonly rootless?: boolean;
   /** Who may start workloads; default: who called, through sudo too. */
   readonly owner?: string;
 }
@@ -37,14 +39,22 @@ const TITLES: Readonly<Record<PartName, string>> = { control: 'control plane', a
 export async function up(flags: UpFlags): Promise<number> {
   const output = processOutput();
   try {
-    if (uid !== 0) {
-      throw new LocalError('local.rights', 'ambit up changes networks, which takes root', { next: 'sudo ambit up' });
-    }
-    const directories = localDirectories({ dir: flags.dir, isRootless: false, env: process.env, uid });
-    if (flags.foreground === true) return await foreground(directories, ownerOf(flags));
+    const isRootless = flags.rootless === true;
+    checkUser(isRootless, flags);
+    const { dir, runDir } = flags;
+    const directories = localDirectories({ dir, runDir, isRootless, env: process.env, uid });
+    if (flags.foreground === true) return await foreground(directories, isRootless, ownerOf(flags));
     const running = readUpStatus(localPaths(directories).upStatus);
     if (running !== undefined) return await follow(output, directories);
     const ambit = ambitCommand();
+    if (isRootless) {
+      // Inside, whoever called is user 0.
+      const args = ['up', '--foreground', '--rootless', '--owner', '0', ...placesFlags(directories)];
+      startInBackground(directories, [...NEW_NAMESPACES, ...ambit, ...args]);
+      const status = await follow(output, directories);
+      output.remark('This mesh has no way out to other networks, and publishes no ports; with root it has both.\n');
+      return status;
+    }
     const args = ['up', '--foreground', '--owner', String(ownerOf(flags)), ...dirFlag(flags)];
     if (flags.systemd === true) installUnit([...ambit, ...args]);
     else startInBackground(directories, [...ambit, ...args]);
@@ -54,12 +64,21 @@ export async function up(flags: UpFlags): Promise<number> {
   }
 }
 
-/** How this very program is started. */
-export function ambitCommand(): readonly string[] {
-  return [process.execPath, process.argv[1] ?? ''];
+/** @throws local.rights, local.argument */
+function checkUser(isRootless: boolean, { systemd, foreground: isForeground }: UpFlags): void {
+  if (!isRootless && uid !== 0) {
+    throw new LocalError('local.rights', 'ambit up changes networks, which takes root', {
+      next: 'sudo ambit up, or ambit up --rootless for a mesh of your own without a way out',
+    });
+  }
+  if (isRootless && systemd === true)
+    throw new LocalError('local.argument', '--rootless and --systemd exclude each other');
+  if (isRootless && uid === 0 && isForeground !== true) {
+    throw new LocalError('local.argument', '--rootless is for ordinary users', { next: 'ambit up without it' });
+  }
 }
 
-export function dirFlag({ dir }: MeshFlags): readonly string[] {
+function dirFlag({ dir }: MeshFlags): readonly string[] {
   return dir === undefined ? [] : ['--dir', dir];
 }
 
@@ -69,10 +88,17 @@ function ownerOf({ owner }: UpFlags): number {
   throw new LocalError('local.argument', `--owner ${text} is no user id`);
 }
 
-async function foreground(directories: LocalDirectories, ownerUid: number): Promise<number> {
+async function foreground(directories: LocalDirectories, isRootless: boolean, ownerUid: number): Promise<number> {
   const write = (line: string) => void process.stdout.write(line);
   const log = createLog({ write, format: 'plain', level: 'info' }, 'up');
-  const supervisor = new Supervisor({ directories, ambit: ambitCommand(), ownerUid, env: process.env, log });
+  const supervisor = new Supervisor({
+    directories,
+    ambit: ambitCommand(),
+    isRootless,
+    ownerUid,
+    env: process.env,
+    log,
+  });
   const { promise: stopped, resolve: stop } = Promise.withResolvers<void>();
   process.once('SIGTERM', () => stop());
   process.once('SIGINT', () => stop());

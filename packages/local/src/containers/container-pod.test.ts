@@ -11,7 +11,7 @@ function container(changes: { labels?: object; state?: object; network?: object;
     Id: ID,
     Created: '2026-11-24T12:04:00.633271883Z',
     Name: changes.name ?? '/cart',
-    State: { Running: true, Pid: 125, ...changes.state },
+    State: { Running: true, Pid: 125, StartedAt: '1970-01-01T00:00:00.007Z', ...changes.state },
     Config: { Labels: changes.labels ?? { 'istio.io/dataplane-mode': 'ambient' } },
     HostConfig: { NetworkMode: changes.mode ?? 'bridge' },
     NetworkSettings: changes.network ?? {
@@ -33,7 +33,7 @@ test('a labelled container is a pod of the namespace and account that its labels
   const answer = containerPod(container({ labels }));
   assert.equal(answer.kind, 'pod');
   assert.deepEqual(answer.kind === 'pod' && answer.pod, {
-    uid: `container-${ID}`,
+    uid: `container-${ID}-7`,
     name: 'cart',
     namespace: 'shop',
     serviceAccount: 'cart',

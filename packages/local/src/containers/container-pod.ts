@@ -29,6 +29,8 @@ export function containerPod(json: unknown): ContainerAnswer {
   const pid = state['Pid'];
   if (state['Running'] !== true || typeof pid !== 'number' || pid <= 0) return { kind: 'none' };
   if (typeof id !== 'string' || !/^[0-9a-f]{12,64}$/.test(id)) return { kind: 'none' };
+  const startedAt = Date.parse(String(state['StartedAt']));
+  if (!Number.isFinite(startedAt)) return { kind: 'none' };
   const name = dnsName(String(container['Name'] ?? ''), id);
   const mode = String(fieldsOf(container['HostConfig'])['NetworkMode'] ?? '');
   if (mode === 'host') return refused(name, "it uses the host's own network");
@@ -45,7 +47,8 @@ export function containerPod(json: unknown): ContainerAnswer {
       return refused(name, `its label ${label} is no name: ${JSON.stringify(value.slice(0, 70))}`);
   }
   const pod: AgentPod = {
-    uid: `container-${id}`,
+    // Started again it is another pod, with another network: a UID is never used twice.
+    uid: `container-${id}-${startedAt}`,
     name,
     namespace,
     serviceAccount,

@@ -37,7 +37,7 @@ export class Containers implements PodSource {
   readonly #sockets: readonly string[];
   readonly #objects: ObjectsFile;
   readonly #log: Log;
-  /** By UID. */
+  /** By the container's id. */
   readonly #entries = new Map<string, Entry>();
   readonly #ending = new AbortController();
   readonly #told = new Set<string>();
@@ -72,7 +72,7 @@ export class Containers implements PodSource {
   readonly namespace = (name: string): PodNamespace => ({ name, labels: {} });
 
   readonly setStatus = async (pod: AgentPod, status: RedirectionStatus): Promise<void> => {
-    const entry = this.#entries.get(pod.uid);
+    const entry = [...this.#entries.values()].find(each => each.pod.uid === pod.uid);
     if (entry === undefined) return;
     entry.status = status;
     this.#writeObjects();
@@ -115,10 +115,7 @@ export class Containers implements PodSource {
     };
     const lookAtAll = async () => {
       const ids = await client.running();
-      const gone = [...this.#entries.values()].filter(({ engine, pod }) => {
-        return engine === path && !ids.some(id => pod.uid === uidOf(id));
-      });
-      for (const { pod } of gone) this.#remove(pod.uid);
+      for (const [id, { engine }] of this.#entries) if (engine === path && !ids.includes(id)) this.#remove(id);
       for (const id of ids) await this.#look(client, path, id);
       onSynced();
     };
@@ -135,10 +132,10 @@ export class Containers implements PodSource {
     if (answer.kind === 'refused')
       this.#tell(id, () => this.#log.warn('A labelled container stays outside', { why: answer.why }));
     if (answer.kind !== 'pod') {
-      this.#remove(uidOf(id));
+      this.#remove(id);
       return;
     }
-    const before = this.#entries.get(answer.pod.uid);
+    const before = this.#entries.get(id);
     if (before === undefined && this.#entries.size >= MAX_CONTAINERS) {
       this.#tell('limit', () =>
         this.#log.error('Too many containers; further ones stay outside', { limit: MAX_CONTAINERS }),
@@ -147,17 +144,17 @@ export class Containers implements PodSource {
     }
     if (before !== undefined && JSON.stringify(before.pod) === JSON.stringify(answer.pod)) return;
     const { pod, createdAt } = answer;
-    this.#entries.set(pod.uid, { pod, createdAt, engine, status: undefined });
+    this.#entries.set(id, { pod, createdAt, engine, status: undefined });
     this.#writeObjects();
-    // Started again it has another network: for the agent the old one is gone.
+    // Started again it is another pod, and the old one is gone.
     if (before !== undefined) this.#events?.onPodGone(before.pod);
     this.#events?.onPod(pod, undefined);
   }
 
-  #remove(uid: string): void {
-    const entry = this.#entries.get(uid);
+  #remove(id: string): void {
+    const entry = this.#entries.get(id);
     if (entry === undefined) return;
-    this.#entries.delete(uid);
+    this.#entries.delete(id);
     this.#writeObjects();
     this.#events?.onPodGone(entry.pod);
   }
@@ -178,8 +175,4 @@ export class Containers implements PodSource {
       services: [],
     });
   }
-}
-
-function uidOf(id: string): string {
-  return `container-${id}`;
 }

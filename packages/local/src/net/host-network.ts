@@ -4,7 +4,7 @@
 // between. Repeating either is fine. All of it happens in the network namespace this process is in.
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
-import { findLink, listAddresses, listRoutes, MAIN_TABLE, runNft } from '@ambit/native';
+import { findLink, listAddresses, listLinks, listRoutes, MAIN_TABLE, runNft, setLink } from '@ambit/native';
 import { errorText } from '@ambit/log';
 import { writeAtomically } from '../atomic-file.ts';
 import { LocalError } from '../errors.ts';
@@ -78,6 +78,12 @@ export function removeHostNetwork(notePath: string): void {
       cause,
     });
   }
+}
+
+/** A fresh network's loopback is down. */
+export function raiseLoopback(): void {
+  const loopback = listLinks().find(({ isLoopback }) => isLoopback);
+  if (loopback !== undefined) setLink(loopback.index, { up: true });
 }
 
 function listing() {

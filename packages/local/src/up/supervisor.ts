@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import type { Log } from '@ambit/log';
 import { type LocalDirectories, localPaths } from '../directories.ts';
 import { LocalError } from '../errors.ts';
+import { raiseLoopback } from '../net/host-network.ts';
 import { NODE_NAME, ROOT_NAMESPACE } from '../objects.ts';
 import { identifyProcess } from '../process-identity.ts';
 import { askJson, askText } from './ask.ts';
@@ -16,6 +17,8 @@ export interface SupervisorOptions {
   readonly directories: LocalDirectories;
   /** Program and arguments of the `ambit` command. */
   readonly ambit: readonly string[];
+  /** In a user's own namespaces: the network begins with a loopback that is down. */
+  readonly isRootless: boolean;
   /** Who may start workloads besides root. */
   readonly ownerUid: number;
   readonly env: Readonly<Record<string, string | undefined>>;
@@ -80,6 +83,7 @@ export class Supervisor {
       mkdirSync(path, { recursive: true, mode: 0o700 });
     }
     mkdirSync(this.#paths.userObjects, { recursive: true, mode: 0o755 });
+    if (this.#options.isRootless) raiseLoopback();
     this.#publish();
     for (const name of PART_NAMES) await this.#parts[name].start();
     this.#tokenTimer = setInterval(() => void this.#writeToken().catch(() => undefined), TOKEN_RENEWAL_MS);
@@ -148,6 +152,7 @@ export class Supervisor {
     writeUpStatus(this.#paths.upStatus, {
       supervisor,
       startedAt: this.#startedAt,
+      isRootless: this.#options.isRootless,
       parts: of(({ state }) => state),
       restarts: of(({ restarts }) => restarts),
       failures: of(({ failure }) => failure),

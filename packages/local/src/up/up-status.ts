@@ -18,6 +18,8 @@ export type PartState =
 export interface UpStatus {
   readonly supervisor: ProcessIdentity;
   readonly startedAt: string;
+  /** In namespaces of an ordinary user, which the supervisor holds. */
+  readonly isRootless: boolean;
   readonly parts: Readonly<Record<PartName, PartState>>;
   readonly restarts: Readonly<Record<PartName, number>>;
   /** Why a part ended last. */
