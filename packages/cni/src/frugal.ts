@@ -1,8 +1,13 @@
-// How a process that lives as long as its node spends less memory: a small young generation, code for size, one malloc arena.
-// Measured with 250 pods: 133 MB without, 87 MB with (test/agent-memory.e2e.test.ts).
+// How a process that lives as long as its node spends less memory: a small young generation, code for size, one malloc arena
+// that gives back what is free.
+// Measured with 250 pods: 133 MB without, 89 MB with (test/agent-memory.e2e.test.ts).
 
 export const FRUGAL_FLAGS: readonly string[] = ['--max-semi-space-size=1', '--optimize-for-size'];
-export const FRUGAL_ENV = { MALLOC_ARENA_MAX: '1' } as const;
+export const FRUGAL_ENV = {
+  MALLOC_ARENA_MAX: '1',
+  MALLOC_MMAP_THRESHOLD_: '65536',
+  MALLOC_TRIM_THRESHOLD_: '65536',
+} as const;
 
 /**
  * Begins this program anew, in the same process, with what makes it frugal; returns if it is so already, or if Node cannot
