@@ -1,6 +1,6 @@
 // How a process that lives as long as its node spends less memory: a small young generation, code for size, one malloc arena
 // that gives back what is free.
-// Measured with 250 pods: 133 MB without, 89 MB with (test/agent-memory.e2e.test.ts).
+// Measured with 250 pods: 133 MB without, 89 MB with (packages/cli/test/agent-memory.e2e.test.ts).
 
 export const FRUGAL_FLAGS: readonly string[] = ['--max-semi-space-size=1', '--optimize-for-size'];
 export const FRUGAL_ENV = {
