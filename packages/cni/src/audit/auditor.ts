@@ -66,6 +66,8 @@ export class Auditor {
   readonly #startedMs = now();
   #ztunnelGoneMs: number | undefined;
   #hostConditions: readonly Condition[] = [];
+  /** What is known of them is from before a repair. */
+  #isHostDue = false;
   #sweepDueMs = 0;
   #sweeps = 0;
   #hasWaitingCanaries = false;
@@ -221,7 +223,7 @@ export class Auditor {
   }
 
   #nextInMs(): number {
-    if (this.#urgent.size > 0) return MIN_PAUSE_MS;
+    if (this.#urgent.size > 0 || this.#isHostDue) return MIN_PAUSE_MS;
     const due = [this.#sweepDueMs, this.#secondLookAt(NODE)];
     for (const watch of this.#watches.values()) {
       due.push(this.#secondLookAt(placeOf(watch)));
@@ -231,7 +233,8 @@ export class Auditor {
   }
 
   #lookSoon(uid: string | undefined): void {
-    if (uid !== undefined) this.#urgent.add(uid);
+    if (uid === undefined) this.#isHostDue = true;
+    else this.#urgent.add(uid);
     this.#schedule(MIN_PAUSE_MS);
   }
 
@@ -298,7 +301,8 @@ export class Auditor {
     const at = now();
     this.#ztunnelGoneMs = subject.ztunnels() > 0 ? undefined : (this.#ztunnelGoneMs ?? at);
     const hasMembers = [...this.#watches.values()].some(({ audited }) => audited.shouldBeMember === true);
-    if (isWhole) this.#hostConditions = await checkHost(subject);
+    if (isWhole || this.#isHostDue || this.#secondLookAt(NODE) <= at) this.#hostConditions = await checkHost(subject);
+    this.#isHostDue = false;
     if (this.#repairs.isRunning(NODE)) return;
     const ofZtunnel = checkZtunnel(this.#ztunnelGoneMs !== undefined && hasMembers, at - this.#startedMs);
     this.#mend(NODE, [...ofZtunnel, ...this.#hostConditions]);
