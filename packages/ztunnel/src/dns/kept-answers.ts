@@ -31,7 +31,9 @@ export class KeptAnswers {
     if (keeping === undefined) return;
     this.#drop(key);
     const { seconds, ttlOffsets } = keeping;
-    const copy = Buffer.from(bytes.subarray(0, length));
+    // Memory of its own: of the shared pool each kept answer could hold 8 KiB back that nothing counts.
+    const copy = Buffer.allocUnsafeSlow(length);
+    bytes.copy(copy, 0, 0, length);
     this.#answers.set(key, { bytes: copy, ttlOffsets, sinceMs: nowMs, untilMs: nowMs + seconds * 1000 });
     this.#bytes += length + key.length;
     for (const oldest of this.#answers.keys()) {

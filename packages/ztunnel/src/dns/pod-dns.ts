@@ -11,7 +11,7 @@ import type { SocketFactory } from '../worker/socket-factory.ts';
 import type { Asker, ParkedAsker } from './asker.ts';
 import { writeAddresses, writeEmpty } from './codec/answer.ts';
 import { nameText } from './codec/names.ts';
-import { CLASS_IN, Flag, HEADER_BYTES, Rcode, Type, typeName } from './codec/numbers.ts';
+import { CLASS_IN, HEADER_BYTES, Rcode, Type, typeName } from './codec/numbers.ts';
 import { messageKey, questionKey, QueryView, readQuery } from './codec/query.ts';
 import { rcodeOf } from './codec/response.ts';
 import { countForwarded, DnsCounters } from './counters.ts';
@@ -382,7 +382,7 @@ function copyOf(outcome: ForwardOutcome): ForwardOutcome {
 }
 
 function isAddressQuery(view: QueryView): boolean {
-  return view.class === CLASS_IN && (view.type === Type.A || view.type === Type.AAAA) && (view.flags & Flag.QR) === 0;
+  return view.class === CLASS_IN && (view.type === Type.A || view.type === Type.AAAA);
 }
 
 const NO_IPV6: ReadonlySet<number> = new Set([Errno.EADDRNOTAVAIL, Errno.EAFNOSUPPORT]);

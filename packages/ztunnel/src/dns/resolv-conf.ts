@@ -1,6 +1,6 @@
 // resolv.conf(5) as far as forwarding needs it: name servers, search list, options timeout, attempts and rotate. As in glibc
 // three name servers count, the last `search` or `domain` line wins, and no name server at all means the machine itself.
-import { type Ip, isLoopback, parseIp } from '@ambit/mesh';
+import { type Ip, parseIp } from '@ambit/mesh';
 import type { Resolver, ResolverSet } from './dns-messages.ts';
 
 export interface ResolvConf {
@@ -63,9 +63,4 @@ function numberOf(option: string, name: string, max: number, fallback: number): 
   if (!option.startsWith(`${name}:`)) return fallback;
   const value = Number(option.slice(name.length + 1));
   return Number.isInteger(value) && value >= 1 ? Math.min(value, max) : fallback;
-}
-
-/** A resolver on loopback is the node's own: in a pod's namespace nobody listens there. */
-export function isOnOwnMachine({ ip }: Resolver): boolean {
-  return isLoopback(ip);
 }

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, rename, rm, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -7,19 +7,38 @@ import { Log, LogFilter } from '../log.ts';
 import type { ResolvConf } from './resolv-conf.ts';
 import { ResolverFile } from './resolver-file.ts';
 
+const filter = LogFilter.parse('info');
+assert.ok(filter);
+const log = new Log({ write: () => undefined, now: () => 0 }, { format: 'plain', filter }).scope('test');
+
+test('of a file without end the beginning counts, in whole lines', async () => {
+  const directory = await mkdtemp(join(tmpdir(), 'resolv-'));
+  const path = join(directory, 'resolv.conf');
+  const told: string[] = [];
+  const onChange = ({ set }: ResolvConf): void => void told.push(set.resolvers.map(({ ip }) => ip).join());
+  const file = new ResolverFile(path, { log, onChange });
+  try {
+    const first = 'nameserver 10.0.0.1\n';
+    await writeFile(path, `${first}${'#'.repeat(65_536 - 2 * first.length)}\nnameserver 10.0.0.23\n`);
+    await truncate(path, 3 * 2 ** 30);
+    file.start(10_000);
+    assert.deepEqual(told, ['10.0.0.1']);
+  } finally {
+    file.stop();
+    await rm(directory, { recursive: true });
+  }
+});
+
 test('the file is told at once and after each change, also by renaming; missing for a moment changes nothing', async () => {
   const directory = await mkdtemp(join(tmpdir(), 'resolv-'));
   const path = join(directory, 'resolv.conf');
   const told: string[] = [];
   let wake = (): void => undefined;
-  const filter = LogFilter.parse('info');
-  assert.ok(filter);
-  const log = new Log({ write: () => undefined, now: () => 0 }, { format: 'plain', filter });
   const onChange = ({ set }: ResolvConf): void => {
     told.push(set.resolvers.map(({ ip }) => ip).join());
     wake();
   };
-  const file = new ResolverFile(path, { log: log.scope('test'), onChange });
+  const file = new ResolverFile(path, { log, onChange });
   try {
     await writeFile(path, 'nameserver 10.0.0.1\n');
     file.start(20);

@@ -1,6 +1,6 @@
 // resolv.conf, watched on the main thread: who changes it (a DHCP client, systemd-resolved, a kubelet) tells nobody. Looked at
 // every few seconds by name, since it is often a link, replaced by renaming, or mounted, and none of that wakes a watcher.
-import { readFileSync, unwatchFile, watchFile } from 'node:fs';
+import { closeSync, constants, openSync, readSync, unwatchFile, watchFile } from 'node:fs';
 import { errorText } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import { parseResolvConf, type ResolvConf } from './resolv-conf.ts';
@@ -11,8 +11,8 @@ export interface ResolverFileDeps {
 }
 
 const LOOK_MS = 3000;
-/** More than any real one; a wrong path must not fill the memory. */
-const MAX_TEXT = 64 * 1024;
+/** More than any real one; a wrong path must neither fill the memory nor take for ever. */
+const MAX_BYTES = 64 * 1024;
 
 export class ResolverFile {
   readonly #path: string;
@@ -39,7 +39,7 @@ export class ResolverFile {
   #read(): void {
     let text: string;
     try {
-      text = readFileSync(this.#path, 'utf8').slice(0, MAX_TEXT);
+      text = readBeginning(this.#path);
     } catch (error) {
       this.#deps.log.warn('Cannot read the list of DNS resolvers', [
         ['path', this.#path],
@@ -57,5 +57,19 @@ export class ResolverFile {
     const resolvers = conf.set.resolvers.map(({ ip }) => ip).join(' ');
     this.#deps.log.info('DNS resolvers', [['resolvers', resolvers]]);
     this.#deps.onChange(conf);
+  }
+}
+
+/** Whole lines of the first bytes. A pipe, which `O_NONBLOCK` keeps from being waited for, is empty. */
+function readBeginning(path: string): string {
+  const fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  try {
+    const bytes = Buffer.alloc(MAX_BYTES);
+    let size = 0;
+    for (let n = -1; n !== 0 && size < MAX_BYTES; size += n) n = readSync(fd, bytes, size, MAX_BYTES - size, null);
+    const text = bytes.toString('utf8', 0, size);
+    return size < MAX_BYTES ? text : text.slice(0, text.lastIndexOf('\n') + 1);
+  } finally {
+    closeSync(fd);
   }
 }

@@ -5,7 +5,7 @@ import type { Engine, Pumpable, Timer } from '@ambit/proxy';
 import type { Asker, OnQuery, ParkedAsker } from './asker.ts';
 import { FrameSplitter } from './codec/frames.ts';
 import { HEADER_BYTES } from './codec/numbers.ts';
-import { MAX_QUERY_BYTES } from './udp-listener.ts';
+import { MAX_QUERY_BYTES } from './codec/query.ts';
 
 const IDLE_MS = 10_000;
 /** Queries of one connection under way; the next is read when one is answered. */

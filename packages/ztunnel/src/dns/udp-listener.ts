@@ -11,10 +11,9 @@ import {
 } from '@ambit/native';
 import type { Engine, Pumpable } from '@ambit/proxy';
 import type { Asker, OnQuery, ParkedAsker } from './asker.ts';
+import { MAX_QUERY_BYTES } from './codec/query.ts';
 import type { UdpOutput } from './udp-output.ts';
 
-/** Longest query; the rest of a longer one is cut off by the kernel and it is then malformed. */
-export const MAX_QUERY_BYTES = 4096;
 /** Datagrams received with one call. */
 export const RECEIVED_AT_ONCE = 32;
 const BATCHES_PER_TURN = 2;
@@ -61,6 +60,7 @@ export class UdpListener implements EventHandler, Pumpable {
         return;
       }
       for (let index = 0; index < n; index++) {
+        // The rest of a longer one was cut off by the kernel, and it is malformed.
         const length = Math.min(input.length(index), MAX_QUERY_BYTES);
         this.#asker.index = index;
         onQuery(input.slab.bytes, index * MAX_QUERY_BYTES, length, this.#asker);

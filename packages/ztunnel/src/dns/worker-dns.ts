@@ -8,7 +8,8 @@ import type { DnsFromWorker, DnsProxySettings, DnsRecord, Resolver, ResolverSet 
 import { Forwarder } from './forwarder.ts';
 import { addressQuery, type HostAddresses, hostAddresses } from './host-addresses.ts';
 import { NameDecisions } from './name-decisions.ts';
-import { MAX_QUERY_BYTES, RECEIVED_AT_ONCE } from './udp-listener.ts';
+import { MAX_QUERY_BYTES } from './codec/query.ts';
+import { RECEIVED_AT_ONCE } from './udp-listener.ts';
 import { UdpOutput } from './udp-output.ts';
 
 export interface WorkerDnsDeps {

@@ -38,15 +38,16 @@ export function writeAddresses(
   message.copy(out, at + HEADER_BYTES, from + HEADER_BYTES, from + query.questionEnd);
   let owner = pointerTo(HEADER_BYTES);
   let records = 0;
-  let isWhole = true;
-  if (canonical !== undefined && addresses.length > 0) {
-    next = writeFixed(out, next, owner, Type.CNAME, ttlSeconds, canonical.length);
+  const alias = addresses.length > 0 ? canonical : undefined;
+  let isWhole = alias === undefined || next + POINTER_BYTES + FIXED_BYTES + alias.length <= room;
+  if (alias !== undefined && isWhole) {
+    next = writeFixed(out, next, owner, Type.CNAME, ttlSeconds, alias.length);
     owner = pointerTo(next - at);
-    out.set(canonical, next);
-    next += canonical.length;
+    out.set(alias, next);
+    next += alias.length;
     records++;
   }
-  for (let index = 0; index < addresses.length; index++) {
+  for (let index = 0; isWhole && index < addresses.length; index++) {
     const address = addresses[(first + index) % addresses.length];
     if (address === undefined) continue;
     if (next + POINTER_BYTES + FIXED_BYTES + address.length > room) {
@@ -62,7 +63,7 @@ export function writeAddresses(
   return writeOpt(out, at, next, query, Rcode.NOERROR) - at;
 }
 
-/** An answer without records. `flags` may add AA or TC; the question is repeated unless it could not be read. */
+/** An answer without records. The question is repeated unless it could not be read. */
 export function writeEmpty(
   out: Buffer,
   at: number,
@@ -70,11 +71,10 @@ export function writeEmpty(
   message: Buffer,
   from: number,
   rcode: number,
-  flags = 0,
 ): number {
   const questions = query.questionEnd > HEADER_BYTES ? 1 : 0;
   message.copy(out, at + HEADER_BYTES, from + HEADER_BYTES, from + query.questionEnd);
-  writeHeader(out, at, query, flags, rcode, questions, 0);
+  writeHeader(out, at, query, 0, rcode, questions, 0);
   return writeOpt(out, at, at + query.questionEnd, query, rcode) - at;
 }
 

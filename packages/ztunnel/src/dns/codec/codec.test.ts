@@ -133,6 +133,19 @@ test('an answer in 512 bytes keeps whole records only', () => {
   }
 });
 
+test('an alias that does not fit is left out with its addresses', () => {
+  const longest = `${'a'.repeat(63)}.`.repeat(3);
+  const canonical = encodeName(`${longest}${'b'.repeat(44)}`);
+  const message = queryOf(`${longest}${'b'.repeat(44)}.cluster.local`, 'A');
+  const answer = answerTo(message, 512, { canonical, addresses: addressesIn(2) });
+  assert.equal(answer.flag_tc, true);
+  assert.equal(answer.answers?.length, 0);
+});
+
+test('a name beyond ASCII is none, and no other one by chance', () => {
+  for (const name of ['\u0161dmin', 'b\u00fccher.x', 'a b', 'a\0']) assert.equal(encodeName(name), undefined, name);
+});
+
 test('EDNS is answered exactly when asked with, with DO copied and the size lifted to 512', () => {
   const decoded = answerTo(queryOf('a.b', 'A', { udpPayloadSize: 100, dnssec: true }), 512, {});
   const [opt] = decoded.additionals ?? [];
@@ -242,6 +255,17 @@ function keepingOfAnswer(packet: dnsPacket.Packet, rcode = 0): number | undefine
   });
   return keepingOf(answer, answer.length)?.seconds;
 }
+
+test('an answer of another type is not ours, though their numbers differ like letters', () => {
+  const query = queryOf('a.x', 'TXT');
+  const end = query.length;
+  query.writeUInt16BE(65, end - 4);
+  const answer = Buffer.from(query);
+  answer.writeUInt16BE(Flag.QR, 2);
+  assert.ok(answersQuery(answer, 0, end, 0x1234, query, end));
+  answer.writeUInt16BE(97, end - 4);
+  assert.ok(!answersQuery(answer, 0, end, 0x1234, query, end));
+});
 
 test('an answer is kept for its shortest TTL, a negative one as its SOA says, errors never', () => {
   const a = (ttl: number): dnsPacket.Answer => ({ type: 'A', name: 'x.de', ttl, data: '1.2.3.4' });

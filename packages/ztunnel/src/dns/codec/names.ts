@@ -63,8 +63,12 @@ export function lowerCase(byte: number): number {
   return byte >= 0x41 && byte <= 0x5a ? byte | 0x20 : byte;
 }
 
+/** Printable ASCII without space, as `nameText` has it: the low byte of anything else would be another name. */
+const HOST_TEXT = /^[\x21-\x7e]*$/;
+
 /** The wire form of a name given as text; undefined when it is none. A dot at the end is allowed. */
 export function encodeName(text: string): Uint8Array | undefined {
+  if (!HOST_TEXT.test(text)) return undefined;
   const labels = (text.endsWith('.') ? text.slice(0, -1) : text).split('.');
   if (text === '' || text === '.') return Uint8Array.of(0);
   const bytes: number[] = [];

@@ -86,14 +86,14 @@ function word(bytes: Uint8Array, at: number): number {
   return ((bytes[at] ?? 0) << 8) | (bytes[at + 1] ?? 0);
 }
 
-const folded = Buffer.alloc(4096);
+/** Longest query, whatever it came by. */
+export const MAX_QUERY_BYTES = 4096;
 
-/** Longest message that `messageKey` gives a key for. */
-export const MAX_KEYED_BYTES = folded.length;
+const folded = Buffer.alloc(MAX_QUERY_BYTES);
 
 /**
  * A text that two messages share exactly when they are the same but for id and letter case of the question. Length bytes are
- * below any letter, so the whole question can be folded. `length` is at most `MAX_KEYED_BYTES`.
+ * below any letter, so the whole question can be folded. `length` is at most `MAX_QUERY_BYTES`.
  */
 export function messageKey(bytes: Buffer, at: number, length: number, questionEnd: number): string {
   bytes.copy(folded, 0, at + 2, at + length);

@@ -5,6 +5,7 @@ import { CLASS_IN, Flag, HEADER_BYTES, Rcode, RCODE_MASK, Type } from './numbers
 
 /** Longest that an answer is kept, whatever its TTL: a mistake upstream ends some day. */
 const MAX_KEEP_SECONDS = 3600;
+const TYPE_AND_CLASS_BYTES = 4;
 
 /** Whether `length` bytes at `at` answer the question of `query` that was sent with `id`. */
 export function answersQuery(
@@ -22,7 +23,11 @@ export function answersQuery(
   // Servers that could not read the query repeat no question.
   if (questions === 0) return (flags & RCODE_MASK) === Rcode.FORMERR || (flags & RCODE_MASK) === Rcode.NOTIMP;
   if (questions !== 1 || length < questionEnd) return false;
-  return sameIgnoringCase(bytes, at + HEADER_BYTES, query, HEADER_BYTES, questionEnd - HEADER_BYTES);
+  const kindAt = questionEnd - TYPE_AND_CLASS_BYTES;
+  return (
+    bytes.readUInt32BE(at + kindAt) === query.readUInt32BE(kindAt) &&
+    sameIgnoringCase(bytes, at + HEADER_BYTES, query, HEADER_BYTES, kindAt - HEADER_BYTES)
+  );
 }
 
 /** Code of the header; EDNS's upper bits say more about version problems only. */
