@@ -10,7 +10,7 @@ import { SANDBOX_DIR } from '@ambit/testbed';
 import type { WorkloadView } from '../src/local-workloads.ts';
 import type { PartName, UpStatus } from '../src/up/up-status.ts';
 
-const MAIN = fileURLToPath(new URL('../../cli/src/main.ts', import.meta.url));
+export const MAIN = fileURLToPath(new URL('../../cli/src/main.ts', import.meta.url));
 const HOST_STATE =
   'ip -br addr; ip route; ip -6 route; nft list ruleset; cat /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv6/conf/all/forwarding';
 export const OUTSIDE_IP = '192.0.2.2';

@@ -5,11 +5,9 @@ import { spawnSync } from 'node:child_process';
 import { chownSync, existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { fileURLToPath } from 'node:url';
 import { SANDBOX_DIR, sandboxSkip } from '@ambit/testbed';
-import { hostState, SERVER } from './machine.ts';
+import { hostState, MAIN, SERVER } from './machine.ts';
 
-const MAIN = fileURLToPath(new URL('../../cli/src/main.ts', import.meta.url));
 const NOBODY = 65_534;
 const AS_USER = ['setpriv', `--reuid=${NOBODY}`, `--regid=${NOBODY}`, '--clear-groups'];
 

@@ -5,10 +5,12 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
+import type { AuditReport } from '@ambit/cni';
 import { sandboxSkip } from '@ambit/testbed';
-import { eventually, hostState, Machine, OUTSIDE_IP, SERVER, sh } from './machine.ts';
+import { eventually, hostState, Machine, MAIN, OUTSIDE_IP, SERVER, sh } from './machine.ts';
 
 const NOBODY = 65_534;
+const hasScript = spawnSync('script', ['--version']).status === 0;
 
 describe('the mesh of one machine', { skip: sandboxSkip(), concurrency: false }, () => {
   let machine: Machine;
@@ -53,6 +55,21 @@ describe('the mesh of one machine', { skip: sandboxSkip(), concurrency: false },
       () => machine.read('state/log/ztunnel.log').split('\n').some(isIt),
       'the proxy says who called whom',
     );
+  });
+
+  test('the audit proves that a workload is protected, by a canary through its own proxy', () => {
+    const report = JSON.parse(machine.ambit('audit', ['-o', 'json']).stdout) as AuditReport;
+    const cart = report.pods.find(({ pod }) => pod === 'default/cart');
+    assert.ok(cart !== undefined, JSON.stringify(report));
+    assert.deepEqual([cart.member, cart.status, cart.rules, cart.canary?.result], [true, 'enabled', 'ok', 'ok']);
+  });
+
+  test('a command has the terminal that it was started from', { skip: !hasScript && 'script is missing' }, () => {
+    const command = `${process.execPath} ${MAIN} run --dir ${machine.directory} -- sh -c 'tty && stty size'`;
+    const { stdout } = spawnSync('script', ['-qec', `stty rows 33 cols 99; ${command}`, '/dev/null'], {
+      encoding: 'utf8',
+    });
+    assert.match(stdout, /^\/dev\/pts\/\d+\r?\n33 99\r?\n$/);
   });
 
   test('a published port is reachable from the host, output is kept, and the names of logs and exec lead to it', () => {

@@ -46,7 +46,7 @@ export async function down(flags: DownFlags): Promise<number> {
     const wasThere = status !== undefined || existsSync(paths.network);
     const count = await endWorkloads(output, directories, flags.force === true);
     // systemd would start it again.
-    if (flags.dir === undefined) removeUnit();
+    removeUnit(flags.dir);
     if (status !== undefined) await endSupervisor(status.supervisor.pid, paths.upStatus);
     await removeLeftovers(paths, SILENT_LOG);
     removeHostNetwork(paths.network);

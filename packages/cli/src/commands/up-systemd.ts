@@ -1,6 +1,6 @@
 // The mesh of this machine as one unit of systemd: comes back after a reboot and when its supervisor dies.
 import { spawnSync } from 'node:child_process';
-import { existsSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { LocalError } from '@ambit/local';
 
 const UNIT = 'ambit.service';
@@ -39,13 +39,21 @@ export function installUnit(command: readonly string[]): void {
   systemctl('enable', '--now', UNIT);
 }
 
-/** @returns whether there was one @throws local.part_failed */
-export function removeUnit(): boolean {
-  if (!existsSync(UNIT_PATH)) return false;
+/** Removes the unit if it is this mesh's. @param dir as `--dir` named it @throws local.part_failed */
+export function removeUnit(dir: string | undefined): void {
+  if (!existsSync(UNIT_PATH) || !isUnitOf(readFileSync(UNIT_PATH, 'utf8'), dir)) return;
   systemctl('disable', '--now', UNIT);
   rmSync(UNIT_PATH, { force: true });
   systemctl('daemon-reload');
-  return true;
+}
+
+export function isUnitOf(text: string, dir: string | undefined): boolean {
+  const command =
+    text
+      .split('\n')
+      .find(line => line.startsWith('ExecStart='))
+      ?.concat(' ') ?? '';
+  return dir === undefined ? !command.includes(' --dir ') : command.includes(` --dir ${quoted(dir)} `);
 }
 
 function systemctl(...args: readonly string[]): void {
