@@ -8,7 +8,6 @@ import {
   type EventHandler,
   type Fd,
   listenTcp,
-  localAddress,
   openUdp,
   recvFrom,
   type Registration,
@@ -106,15 +105,16 @@ export function setOf(resolvers: readonly Resolver[], rest: Partial<ResolverSet>
   return { resolvers, timeoutMs: 1000, attempts: 2, rotate: false, ...rest };
 }
 
-/** A port that was free a moment ago. */
+/** A port that was free a moment ago, for UDP and TCP. */
 export function freePort(): number {
-  using udp = closing(openUdp('ipv4'));
-  assert.equal(bindTo(udp.fd, { ip: LOOPBACK, port: 0 }), 0);
-  return localAddress(udp.fd).port;
-}
-
-function closing(fd: Fd): { readonly fd: Fd } & Disposable {
-  return { fd, [Symbol.dispose]: () => fd.close() };
+  for (;;) {
+    const { fd: tcp, port } = listenTcp({ address: LOOPBACK, port: 0, backlog: 1 });
+    const udp = openUdp('ipv4');
+    const bound = bindTo(udp, { ip: LOOPBACK, port });
+    udp.close();
+    tcp.close();
+    if (bound === 0) return port;
+  }
 }
 
 export function queryFor(name: string, type: 'A' | 'AAAA' | 'TXT' = 'A', id = 7): Buffer {
