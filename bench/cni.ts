@@ -2,7 +2,7 @@
 // a time, against a node agent and a ztunnel that run for real. From the start of the plugin's process to its end; the veth
 // is somebody else's plugin and there already. Prints a table and JSON. Run as `node bench/cni.ts [--pods N] [--parallel N]`.
 import { type ChildProcess, spawn } from 'node:child_process';
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { cpus, loadavg } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
@@ -48,7 +48,7 @@ async function main(): Promise<number> {
   for (const [namespace, isAmbient] of Object.entries(NAMESPACES)) {
     const pods = await addPods(mesh.bed, agent, namespace, count);
     const row = isAmbient ? 'members' : 'pods outside the mesh';
-    rows.push(await measure(row, pods, parallel, pids, async pod => add(plugin, pod)));
+    rows.push(await measure(row, pods, parallel, pids, plugin));
   }
   await assertEnrolled(agent, count);
   const [one] = await addPods(mesh.bed, agent, 'plain', 1, 'idle');
@@ -59,7 +59,7 @@ async function main(): Promise<number> {
         Array.from({ length: count }, () => one),
         parallel,
         pids,
-        nothing,
+        '/bin/true',
       ),
     );
   }
@@ -113,20 +113,17 @@ async function measure(
   pods: readonly Pod[],
   parallel: number,
   pids: { readonly agent: number; readonly ztunnel: number },
-  act: (pod: Pod) => Promise<void>,
+  program: string,
 ): Promise<Row> {
-  const waiting = [...pods];
-  const times: number[] = [];
+  const requests = pods.map((pod, index) => {
+    const directory = join(SANDBOX_DIR, 'requests', row.replaceAll(' ', '-'), String(index));
+    writeRequest(directory, pod);
+    return directory;
+  });
+  const shares = Array.from({ length: parallel }, (_, share) => requests.filter((_each, i) => i % parallel === share));
   const before = { agent: cpuSeconds([pids.agent]), ztunnel: cpuSeconds([pids.ztunnel]) };
   const begun = performance.now();
-  const work = async () => {
-    for (let pod = waiting.shift(); pod !== undefined; pod = waiting.shift()) {
-      const from = performance.now();
-      await act(pod);
-      times.push(performance.now() - from);
-    }
-  };
-  await Promise.all(Array.from({ length: parallel }, work));
+  const times = (await Promise.all(shares.map(async share => drive(program, share)))).flat();
   const seconds = (performance.now() - begun) / 1000;
   const sorted = times.toSorted((a, b) => a - b);
   const at = (share: number) => sorted[Math.min(sorted.length - 1, Math.ceil(share * sorted.length) - 1)] ?? Number.NaN;
@@ -144,7 +141,8 @@ async function measure(
   };
 }
 
-async function add(plugin: string, pod: Pod): Promise<void> {
+/** What a runtime gives the plugin: variables for the shell to export, and the configuration for its standard input. */
+function writeRequest(directory: string, pod: Pod): void {
   const env = {
     CNI_COMMAND: 'ADD',
     CNI_CONTAINERID: `c-${pod.uid}`,
@@ -155,16 +153,41 @@ async function add(plugin: string, pod: Pod): Promise<void> {
   };
   const ips = [{ address: `${pod.ip4}/32` }, { address: `${pod.ip6}/128` }];
   const config = { cniVersion: '1.0.0', name: 'net', type: 'ambit-cni', prevResult: { cniVersion: '1.0.0', ips } };
-  const child = spawn(plugin, [], { env, stdio: ['pipe', 'pipe', 'inherit'] });
-  child.stdin.end(JSON.stringify(config));
-  const [stdout, status] = await Promise.all([text(child.stdout), ending(child)]);
-  if (status !== 0) throw new Error(`ADD of ${pod.namespace}/${pod.name}: ${stdout}`);
+  mkdirSync(directory, { recursive: true });
+  writeFileSync(
+    join(directory, 'env'),
+    Object.entries(env)
+      .map(([key, value]) => `export ${key}='${value}'\n`)
+      .join(''),
+  );
+  writeFileSync(join(directory, 'config'), JSON.stringify(config));
 }
 
-/** What the bench itself and the kernel take for a process. */
-async function nothing(): Promise<void> {
-  const child = spawn('/bin/true', [], { env: {}, stdio: ['pipe', 'pipe', 'inherit'] });
-  await Promise.all([text(child.stdout), ending(child)]);
+/**
+ * Runs the plugin for each request in turn and prints its exit status, and the time before and after it. A shell, since
+ * starting processes from a large one costs more than what is measured.
+ */
+const DRIVER = `
+plugin=$1; shift
+for request in "$@"; do
+  . "$request/env"
+  from=$EPOCHREALTIME
+  "$plugin" < "$request/config" > "$request/out"
+  status=$?
+  echo "$status $from $EPOCHREALTIME"
+done`;
+
+async function drive(program: string, requests: readonly string[]): Promise<readonly number[]> {
+  const child = spawn('bash', ['-c', DRIVER, 'bash', program, ...requests], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const [stdout] = await Promise.all([text(child.stdout), ending(child)]);
+  return stdout
+    .trim()
+    .split('\n')
+    .map((line, index) => {
+      const [status, from = Number.NaN, to = Number.NaN] = line.split(' ').map(Number);
+      if (status === 0) return (to - from) * 1000;
+      throw new Error(`${program} failed: ${readFileSync(join(requests[index] ?? '', 'out'), 'utf8')}`);
+    });
 }
 
 async function ending(child: ChildProcess): Promise<number | null> {

@@ -1,11 +1,11 @@
-// The continuous proof: looks at every pod every four seconds, asks canaries, keeps the ledger and mends. Takes its turns in slices,
+// The continuous proof: looks at every pod every few seconds, asks canaries, keeps the ledger and mends. Takes its turns in slices,
 // so that an ADD never waits for it. Fails open: whatever goes wrong in here changes nothing for pods, and is logged.
 import { setTimeout as delay, setImmediate as turn } from 'node:timers/promises';
 import { errorText, type Log } from '@ambit/log';
 import { podName } from '../pod/agent-pod.ts';
 import type { RedirectBackend } from '../redirect/redirect-plan.ts';
 import type { AuditSubject } from './audit-types.ts';
-import { CanaryRounds, excuse, isUnconfirmed, newCanaryState } from './canary-rounds.ts';
+import { type CanaryQuestion, CanaryRounds, excuse, isUnconfirmed, newCanaryState } from './canary-rounds.ts';
 import { checkPod, type Condition, isCause } from './check-pod.ts';
 import { checkHost, checkZtunnel } from './check-node.ts';
 import { Ledger, type LedgerEvent, type ListedFinding, NODE, type Place } from './ledger.ts';
@@ -24,7 +24,7 @@ export interface AuditorOptions {
   /** Whether findings are mended. */
   readonly repair: boolean;
   /**
-   * From one look at a pod to the next. Default 4000: what drifts is a finding within ten seconds, with a canary that is
+   * From one look at a pod to the next. Default 4500: what drifts is a finding within ten seconds, with a canary that is
    * waited for twice.
    */
   readonly periodMs?: number;
@@ -43,7 +43,7 @@ export interface AuditCounters {
   lastRunAt: Date | undefined;
 }
 
-const PERIOD_MS = 4_000;
+const PERIOD_MS = 4_500;
 /** Of looks at all pods. */
 const WHOLE_EVERY = 2;
 /** Longest time the event loop is kept. */
@@ -338,8 +338,8 @@ export class Auditor {
     const { pod, netns, plan } = watch.audited;
     if (netns === undefined || !this.#mayAsk(watch) || this.#repairs.isRunning(placeOf(watch))) return 'none';
     const hasIpv6 = plan?.ipv6 === true && pod.ips.some(ip => ip.includes(':'));
-    const hasIpv4 = !hasIpv6 || pod.ips.some(ip => !ip.includes(':'));
-    const families = [...(hasIpv4 ? (['ipv4'] as const) : []), ...(hasIpv6 ? (['ipv6'] as const) : [])];
+    const hasIpv4 = pod.ips.some(ip => !ip.includes(':'));
+    const families: CanaryQuestion['families'] = hasIpv6 ? (hasIpv4 ? ['ipv4', 'ipv6'] : ['ipv6']) : ['ipv4'];
     const question = { uid: pod.uid, name: podName(pod), netns, families, key: wayKey(watch), state: watch.canary };
     return this.#rounds.offer(question, force);
   }
@@ -397,7 +397,7 @@ function newWatch(audited: PodWatch['audited']): PodWatch {
     drift: undefined,
     stamp: undefined,
     showsStatus: false,
-    canary: newCanaryState(),
+    canary: newCanaryState(now()),
   };
 }
 

@@ -12,6 +12,8 @@ export interface CanaryState {
   last: CanaryResult | undefined;
   dueMs: number;
   failures: number;
+  /** How often it was asked about nothing in particular. */
+  routines: number;
   isRunning: boolean;
   /** `wayKey` when it was asked last. */
   key: string;
@@ -21,7 +23,8 @@ export interface CanaryQuestion {
   readonly uid: string;
   readonly name: string;
   readonly netns: NetNs;
-  readonly families: readonly CanaryFamily[];
+  /** Those the pod has, at least one: all are asked, or one after another when nothing has changed. */
+  readonly families: readonly [CanaryFamily, ...CanaryFamily[]];
   readonly key: string;
   readonly state: CanaryState;
 }
@@ -39,6 +42,8 @@ const TIMEOUT_MS = 2_000;
 const PERIOD_MS = 60_000;
 /** Part of the period by which pods differ, so that they do not all speak at once. */
 const SPREAD = 0.2;
+const FIRST_MS = 1_000;
+const FIRST_SPREAD = 4;
 const CONFIRM_MS = 250;
 const FAILING_PERIOD_MS = 5_000;
 /** Failures in a row that count. */
@@ -55,8 +60,10 @@ export function excuse(state: CanaryState): void {
   if (state.result?.kind !== 'answered') state.result = undefined;
 }
 
-export function newCanaryState(): CanaryState {
-  return { result: undefined, last: undefined, dueMs: 0, failures: 0, isRunning: false, key: '' };
+/** The first canary of a pod waits a little: its node may be starting many, and they should not wait for proofs of others. */
+export function newCanaryState(nowMs: number): CanaryState {
+  const dueMs = nowMs + FIRST_MS * (1 + FIRST_SPREAD * Math.random());
+  return { result: undefined, last: undefined, dueMs, failures: 0, routines: 0, isRunning: false, key: '' };
 }
 
 export class CanaryRounds {
@@ -71,12 +78,15 @@ export class CanaryRounds {
   offer(question: CanaryQuestion, force: boolean): 'asked' | 'later' | 'none' {
     const { state, key } = question;
     if (state.isRunning) return 'asked';
-    const isDue = force || key !== state.key || this.#deps.nowMs() >= state.dueMs;
+    const hasChanged = state.key !== '' && key !== state.key;
+    const isDue = force || hasChanged || this.#deps.nowMs() >= state.dueMs;
     if (!isDue) return 'none';
     if (this.#running.size >= MAX_AT_ONCE) return 'later';
+    const isRoutine = !force && key === state.key && state.last?.kind === 'answered';
+    const families = isRoutine ? [nextOf(question)] : question.families;
     state.isRunning = true;
     state.key = key;
-    const run = this.#ask(question).finally(() => {
+    const run = this.#ask(question, families).finally(() => {
       state.isRunning = false;
       this.#running.delete(run);
       this.#deps.onResult(question.uid);
@@ -95,7 +105,7 @@ export class CanaryRounds {
     await Promise.all(this.#running);
   }
 
-  async #ask({ uid, name, netns, families, state }: CanaryQuestion): Promise<void> {
+  async #ask({ uid, name, netns, state }: CanaryQuestion, families: readonly CanaryFamily[]): Promise<void> {
     const { log, nowMs, signal } = this.#deps;
     let result: CanaryResult;
     try {
@@ -123,13 +133,17 @@ export class CanaryRounds {
 
   /** The first that fails, else the last one's answer. */
   async #everyFamily(netns: NetNs, families: readonly CanaryFamily[]): Promise<CanaryResult> {
-    let result: CanaryResult = { kind: 'broken', why: 'the pod has no address' };
+    let result: CanaryResult = { kind: 'broken', why: 'it was not asked' };
     for (const family of families) {
       result = await askCanary(netns, family, TIMEOUT_MS, this.#deps.signal);
       if (result.kind !== 'answered') return result;
     }
     return result;
   }
+}
+
+function nextOf({ families, state }: CanaryQuestion): CanaryFamily {
+  return families[state.routines++ % families.length] ?? families[0];
 }
 
 /** The same number between 0 and 1 for the same pod. */
