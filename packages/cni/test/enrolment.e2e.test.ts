@@ -244,6 +244,22 @@ describe('enrolment', { skip: sandboxSkip(), timeout: 120_000 }, () => {
     assert.equal(agent.enrolment.entry(UID(2))?.timer, undefined);
   });
 
+  test('two pods that ask for the same namespace at once do not both get it', async () => {
+    const source = new ListSource();
+    source.label('shop', true);
+    await using agent = await bench(source, []);
+    await agent.enrolment.start(soon());
+    agent.zds.listen();
+    await agent.proxy().takeSnapshot();
+    const pods = [podOn(0), podOn(1, { ips: [net(0).ip4] })];
+    for (const pod of pods) source.put({ ...pod, ips: [] });
+    const outcomes = await Promise.allSettled(
+      pods.map(async pod => agent.hooks.enrol(pod, pod.ips, net(0).netnsPath, soon(300))),
+    );
+    const codes = outcomes.map(outcome => outcome.status === 'rejected' && (outcome.reason as CniError).code);
+    assert.deepEqual(codes.toSorted(), ['enrol.netns_foreign', 'enrol.timeout']);
+  });
+
   test('two namespaces for a pod, two pods for a namespace, and the node’s own are refused', async () => {
     const source = new ListSource();
     source.label('shop', true);

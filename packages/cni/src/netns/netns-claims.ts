@@ -63,13 +63,15 @@ export class NetnsClaims {
       return held;
     }
     try {
-      await this.#check(pod, held, candidate, ips);
+      await this.#vacate(pod, candidate);
+      // From here to the note of the new owner nothing waits, so that of two pods one comes first.
+      this.#check(pod, held, candidate, ips);
+      this.#owners.set(candidate.key, pod.uid);
+      return candidate;
     } catch (error) {
       candidate.close();
       throw error;
     }
-    this.#owners.set(candidate.key, pod.uid);
-    return candidate;
   }
 
   /** Whether a path, as a runtime gives it, leads to the namespace. */
@@ -104,16 +106,18 @@ export class NetnsClaims {
     });
   }
 
-  async #check(
-    pod: AgentPod,
-    held: HeldNetns | undefined,
-    candidate: HeldNetns,
-    ips: readonly string[],
-  ): Promise<void> {
+  /** Has a namespace given up whose pod is gone. */
+  async #vacate(pod: AgentPod, { key }: HeldNetns): Promise<void> {
+    const owner = this.#owners.get(key);
+    if (owner === undefined || owner === pod.uid || !(await this.#deps.evict(owner))) return;
+    if (this.#owners.get(key) === owner) this.#owners.delete(key);
+  }
+
+  #check(pod: AgentPod, held: HeldNetns | undefined, candidate: HeldNetns, ips: readonly string[]): void {
     const name = podName(pod);
     if (this.#forbidden.has(candidate.key)) throw foreign(name, candidate, "it is the node's own network");
     const owner = this.#owners.get(candidate.key);
-    if (owner !== undefined && owner !== pod.uid && !(await this.#deps.evict(owner))) {
+    if (owner !== undefined && owner !== pod.uid) {
       throw foreign(name, candidate, `it is held for pod ${owner}`);
     }
     if (ips.length === 0) return;
