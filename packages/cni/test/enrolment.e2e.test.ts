@@ -1,5 +1,6 @@
 // Enrolment in real namespaces with the real rules, against a ztunnel that answers what the test wants and carries nothing.
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -242,6 +243,29 @@ describe('enrolment', { skip: sandboxSkip(), timeout: 120_000 }, () => {
     await settled(agent.enrolment, UID(2), 'outside');
     assert.equal(agent.enrolment.entry(UID(2))?.problem?.code, 'enrol.no_netns');
     assert.equal(agent.enrolment.entry(UID(2))?.timer, undefined);
+  });
+
+  test('a ztunnel that refuses a pod for ever is asked less and less often', async () => {
+    const source = new ListSource();
+    source.label('shop', true);
+    source.put(podOn(1, { netnsPath: net(1).netnsPath }));
+    await using agent = await bench(source, []);
+    await agent.enrolment.start(soon());
+    agent.zds.listen();
+    const proxy = agent.proxy();
+    const deadline = soon(600);
+    let asked = 0;
+    const refuse = async () => {
+      for (;;) {
+        const { request } = await proxy.next();
+        proxy.ack(request.kind === 'add' ? 'no room' : undefined);
+        if (request.kind === 'add') asked++;
+      }
+    };
+    void refuse();
+    await once(deadline, 'abort');
+    // 5, 10, 20, … ms apart; as often as it answers would be hundreds.
+    assert.ok(asked >= 3 && asked < 12, `asked ${asked} times in 600 ms`);
   });
 
   test('two pods that ask for the same namespace at once do not both get it', async () => {

@@ -192,7 +192,8 @@ export class Enrolment {
       this.#setState(entry, { ...entry.state, kind: 'captured' });
       this.#deps.status.set(uid, 'pending');
     }
-    if (entry.state.kind === 'captured') this.#schedule(entry, undefined);
+    // Whoever waits for this refusal makes the pause longer each time; asking at once would never end.
+    if (entry.state.kind === 'captured') this.#schedule(entry, undefined, error === undefined ? 0 : FIRST_RETRY_MS);
   }
 
   /** Fail-open: takes the rules off all members, or puts them back. */
