@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { after, afterEach, before, describe, test } from 'node:test';
 import { SILENT_LOG } from '@ambit/log';
 import { NetNs, ownedFdCount, Reactor } from '@ambit/native';
@@ -268,6 +269,29 @@ describe('enrolment', { skip: sandboxSkip(), timeout: 120_000 }, () => {
     assert.ok(asked >= 3 && asked < 12, `asked ${asked} times in 600 ms`);
   });
 
+  test('what happens to a pod while a new agent still looks for its namespace loses nothing', async () => {
+    const source = new ListSource();
+    source.label('shop', true);
+    for (const i of [1, 2]) source.put(podOn(i));
+    await using agent = await bench(source, [1, 2]);
+    // More processes than are looked at in one go.
+    for (let pid = 1000; pid < 1300; pid++) await mkdir(join(agent.directory, 'proc', String(pid)));
+    const starting = agent.enrolment.start(soon());
+    while (agent.hooks.notReady() === 'the agent does not know the pods of this node yet') await nextTurn();
+    source.put(podOn(1, { labels: { version: 'v2' } }));
+    source.drop(UID(2));
+    await starting;
+    agent.zds.listen();
+    const proxy = agent.proxy();
+    const served = await proxy.takeSnapshot();
+    assert.deepEqual(
+      served.map(({ request, namespaces }) => [request.kind, 'uid' in request && request.uid, namespaces.length]),
+      [['add', UID(1), 1]],
+    );
+    await settled(agent.enrolment, UID(1), 'served');
+    await gone(agent.enrolment, UID(2));
+  });
+
   test('two pods that ask for the same namespace at once do not both get it', async () => {
     const source = new ListSource();
     source.label('shop', true);
@@ -282,6 +306,25 @@ describe('enrolment', { skip: sandboxSkip(), timeout: 120_000 }, () => {
     );
     const codes = outcomes.map(outcome => outcome.status === 'rejected' && (outcome.reason as CniError).code);
     assert.deepEqual(codes.toSorted(), ['enrol.netns_foreign', 'enrol.timeout']);
+  });
+
+  test('a pod that comes back while it is being given up is enrolled and known', async () => {
+    const source = new ListSource();
+    source.label('shop', true);
+    source.put(podOn(1));
+    await using agent = await bench(source, [1]);
+    await agent.enrolment.start(soon());
+    agent.zds.listen();
+    const proxy = agent.proxy();
+    await proxy.takeSnapshot();
+    await settled(agent.enrolment, UID(1), 'served');
+    source.drop(UID(1));
+    assert.equal((await proxy.next()).request.kind, 'del');
+    source.put(podOn(1));
+    proxy.ack();
+    assert.equal((await proxy.next()).request.kind, 'add');
+    proxy.ack();
+    await settled(agent.enrolment, UID(1), 'served');
   });
 
   test('two namespaces for a pod, two pods for a namespace, and the node’s own are refused', async () => {

@@ -128,10 +128,12 @@ export class Enrolment {
     // Of one whose namespace is not known nothing is concluded: whoever serves it goes on.
     const members = pods.filter(pod => this.membershipOf(pod)?.member !== false);
     for (const { uid } of members) this.#deps.zds.keep(uid);
+    // Known from now on, so that what happens to them while they are looked for is not lost.
+    const entries = pods.map(pod => this.#entryOf(pod));
     const unplaced = pods.filter(({ netnsPath }) => netnsPath === undefined);
     const found = unplaced.length === 0 ? new Map<string, HeldNetns>() : await finder.find(unplaced, signal);
     await Promise.all(
-      pods.map(async pod => this.#serial(this.#entryOf(pod), async entry => this.#restore(entry, found.get(pod.uid)))),
+      entries.map(async each => this.#serial(each, async entry => this.#restore(entry, found.get(entry.uid)))),
     );
     await probes?.prune(
       new Map(members.map(({ uid, ips }) => [uid, ips])),
@@ -313,6 +315,8 @@ export class Enrolment {
     const pod = this.#deps.registry.byUid(entry.uid);
     if (pod === undefined) {
       await this.#remove(entry, true);
+      // Sources change over, and lists go back in time: it may have come back meanwhile, and its turn is next.
+      if (this.#deps.registry.byUid(entry.uid) !== undefined) return;
       this.#entries.delete(entry.uid);
       this.#deps.status.forget(entry.uid);
       return;
@@ -444,6 +448,11 @@ export class Enrolment {
   /** At start: what is in the kernel is compared and mended, and the pod is announced if it is a member. */
   async #restore(entry: PodEntry, found: HeldNetns | undefined): Promise<void> {
     const { pod } = entry;
+    if (this.#deps.registry.byUid(entry.uid) === undefined || entry.state.held !== undefined) {
+      // Gone, or taken in by an event, while it was looked for.
+      found?.close();
+      return;
+    }
     if (found === undefined && pod.netnsPath === undefined) return;
     try {
       const held =
