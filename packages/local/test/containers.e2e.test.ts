@@ -34,6 +34,12 @@ const podman = (...args: readonly string[]) => run('podman', [...storage(), '--c
 const ambit = (command: string, ...args: readonly string[]) =>
   run(process.execPath, [MAIN, command, '--dir', join(directory, 'mesh'), ...args]);
 
+const links = () => (JSON.parse(run('ip', ['-j', 'link'])) as { ifname: string }[]).map(({ ifname }) => ifname);
+const tables = () =>
+  run('nft', ['list', 'tables'])
+    .split('\n')
+    .filter(line => line !== '');
+
 function startContainer(name: string, options: readonly string[], command: readonly string[]): void {
   podman('run', '-d', '--cgroups=disabled', '--name', name, ...options, 'bb', ...command);
 }
@@ -64,9 +70,12 @@ function missing(): string | false {
 
 describe('containers in the mesh of one machine', { skip: missing(), concurrency: false }, () => {
   let service: ChildProcess | undefined;
+  let linksBefore: ReadonlySet<string> = new Set();
+  let tablesBefore: ReadonlySet<string> = new Set();
 
   before(async () => {
     directory = mkdtempSync(join(SANDBOX_DIR, 'containers-'));
+    [linksBefore, tablesBefore] = [new Set(links()), new Set(tables())];
     // The sandbox's own /sys hides the machine's control groups, which runtimes look for even when they use none.
     spawnSync('mount', ['-t', 'cgroup2', 'none', '/sys/fs/cgroup']);
     const image = join(directory, 'image');
@@ -91,6 +100,10 @@ describe('containers in the mesh of one machine', { skip: missing(), concurrency
     ambit('down', '--force');
     podman('rm', '-f', '-a', '-t', '0');
     service?.kill('SIGKILL');
+    // The engine leaves its bridge and its rules; the sandbox is others' too.
+    for (const name of links()) if (!linksBefore.has(name)) run('ip', ['link', 'del', name]);
+    for (const table of tables()) if (!tablesBefore.has(table)) run('nft', ['delete', ...table.split(' ')]);
+    spawnSync('umount', ['/sys/fs/cgroup']);
     rmSync(directory, { recursive: true, force: true });
   });
 

@@ -139,10 +139,10 @@ async function eventually(isTrue: () => boolean, what: string): Promise<void> {
 describe('workloads of this machine', { skip: sandboxSkip(), concurrency: false }, () => {
   // What a machine is before and after: nothing of ours may be left.
   const before =
-    sandboxSkip() === false ? sh('ip -br link; ip route; nft list ruleset; cat /proc/sys/net/ipv4/ip_forward') : '';
+    sandboxSkip() === false ? sh('ip -br link; ip route; nft -s list ruleset; cat /proc/sys/net/ipv4/ip_forward') : '';
   after(() => {
     if (before !== '')
-      assert.equal(sh('ip -br link; ip route; nft list ruleset; cat /proc/sys/net/ipv4/ip_forward'), before);
+      assert.equal(sh('ip -br link; ip route; nft -s list ruleset; cat /proc/sys/net/ipv4/ip_forward'), before);
   });
 
   test('a command gets an address, names, a way out and its exit status, and nothing of it stays', async () => {

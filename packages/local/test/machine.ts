@@ -12,7 +12,7 @@ import type { PartName, UpStatus } from '../src/up/up-status.ts';
 
 export const MAIN = fileURLToPath(new URL('../../cli/src/main.ts', import.meta.url));
 const HOST_STATE =
-  'ip -br addr; ip route; ip -6 route; nft list ruleset; cat /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv6/conf/all/forwarding';
+  'ip -br addr; ip route; ip -6 route; nft -s list ruleset; cat /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv6/conf/all/forwarding';
 export const OUTSIDE_IP = '192.0.2.2';
 /** Answers with who calls, over HTTP, on the port of its first argument. */
 export const SERVER = `require('http').createServer((q, r) => r.end('hello ' + q.socket.remoteAddress)).listen(Number(process.argv[1]), () => console.log('up'))`;
