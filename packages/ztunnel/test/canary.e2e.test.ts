@@ -24,7 +24,9 @@ describe('the canary', { skip: sandboxSkip() }, () => {
     web = await bed.addPod({ node: 'n1', name: 'web', namespace: 'shop', serviceAccount: 'web' });
     outside = await bed.addPod({ node: 'n1', name: 'outside', namespace: 'plain', enrolled: false });
     peers.serve(web, ECHO, socket => void socket.pipe(socket));
-    onN1 = await startOurs(bed, 'n1');
+    await bed.addService({ name: 'web', namespace: 'shop', ports: { [ECHO]: ECHO }, pods: [web] });
+    // One worker, so that all connections of a pod share their tunnels.
+    onN1 = await startOurs(bed, 'n1', { env: { ZTUNNEL_WORKER_THREADS: '1' } });
   });
 
   after(async () => {
@@ -63,11 +65,37 @@ describe('the canary', { skip: sandboxSkip() }, () => {
     assert.deepEqual(told, []);
   });
 
+  test('it has a tunnel of its own, and those that carry traffic are left alone', async () => {
+    const vip = mesh.bed.services[0]?.vips[0]?.ip ?? assert.fail();
+    const tunnels = async (): Promise<number> => {
+      const filter = ['-Htn', 'state', 'established', 'dport', '=', ':15008'];
+      return (await web.run('ss', filter)).stdout.split('\n').filter(line => line !== '').length;
+    };
+    const first = await peers.connect(web, vip, ECHO);
+    first.write('a');
+    await once(first, 'data');
+    assert.equal(await tunnels(), 1);
+    await ask(CANARY_ADDRESSES.ipv4);
+    const second = await peers.connect(web, vip, ECHO);
+    second.write('b');
+    await once(second, 'data');
+    // A canary's tunnel closes a moment after its answer.
+    let left = await tunnels();
+    for (let round = 0; left > 1 && round < 50; round++) {
+      await ask(CANARY_ADDRESSES.ipv6);
+      left = await tunnels();
+    }
+    assert.equal(left, 1);
+    first.destroy();
+    second.destroy();
+  });
+
   test('from outside its port is closed, and its address leads nowhere', async () => {
-    const socket = await peers.connect(outside, web.ip4, CANARY_PORT);
+    // The proxy takes the connection and resets it, of which the client may hear before it knows that it was connected.
+    const socket = await peers.connect(outside, web.ip4, CANARY_PORT).catch(() => undefined);
     let heard = '';
-    socket.on('data', (chunk: Buffer) => (heard += chunk.toString()));
-    assert.notEqual(await endingOf(socket), 'nothing happened');
+    socket?.on('data', (chunk: Buffer) => (heard += chunk.toString()));
+    if (socket !== undefined) assert.notEqual(await endingOf(socket), 'nothing happened');
     assert.equal(heard, '');
     const far = await peers.connect(outside, CANARY_ADDRESSES.ipv4, CANARY_PORT).catch((error: Error) => error.message);
     assert.equal(typeof far, 'string');

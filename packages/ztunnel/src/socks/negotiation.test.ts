@@ -34,6 +34,13 @@ test('a name is the target as it was written', () => {
   assert.deepEqual(last, { kind: 'target', target: { kind: 'name', hostname: 'cart', port: 80 } });
 });
 
+test('an address that is written as a name is an address', () => {
+  for (const ip of ['10.0.0.7', 'fd00::9']) {
+    const { last } = run([...HELLO, 5, 1, 0, 3, ip.length, ...Buffer.from(ip), 0, 80]);
+    assert.deepEqual(last, { kind: 'target', target: { kind: 'address', address: { ip, port: 80 } } });
+  }
+});
+
 test('no authentication is chosen among other methods, and its absence is refused', () => {
   assert.deepEqual(run([5, 3, 1, 2, 0]).replies, [[5, 0]]);
   assert.equal(run([5, 2, 1, 2]).last?.kind, 'refused');

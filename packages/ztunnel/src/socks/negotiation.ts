@@ -3,7 +3,7 @@
 // socket for whoever carries the connection.
 //
 // Life: greeting -> methods -> head -> (name length ->) address -> done, or refused.
-import { ipFromBytes, type ReasonCode, type SocketAddress } from '@ambit/mesh';
+import { ipFromBytes, parseIp, type ReasonCode, type SocketAddress } from '@ambit/mesh';
 
 export type SocksTarget =
   | { readonly kind: 'address'; readonly address: SocketAddress }
@@ -103,7 +103,12 @@ export class SocksNegotiation {
       return this.#refuse('a host name that is not UTF-8');
     }
     this.#end();
-    return { kind: 'target', target: { kind: 'name', hostname, port: portOf(bytes) } };
+    const port = portOf(bytes);
+    // Some clients send an address as a name, and no resolver would know it.
+    const ip = parseIp(hostname);
+    const target: SocksTarget =
+      ip === undefined ? { kind: 'name', hostname, port } : { kind: 'address', address: { ip, port } };
+    return { kind: 'target', target };
   }
 
   #want(stage: Stage, bytes: number, reply?: Uint8Array): SocksMove {

@@ -34,7 +34,7 @@ import {
   type TunnelStream,
 } from '@ambit/proxy';
 import { asMeshAddress } from './addresses.ts';
-import { canaryFailure } from './canary-answer.ts';
+import { type VoiceName, VOICES } from './client-voice.ts';
 import { closed, type ConnectionFacts, OPENED, refused, wallNow } from './connection-facts.ts';
 import { startingAnywhere } from './host-names.ts';
 import type { LiveConnection, PodProxy } from './pod-proxy.ts';
@@ -67,16 +67,11 @@ type Carrier =
 const NONE: Carrier = { kind: 'none' };
 const CLOSED: Carrier = { kind: 'closed' };
 
-/** A client that speaks a protocol of its own around the connection (SOCKS5), and is told in it how the connection went. */
-export interface ClientVoice {
-  /** Before the first byte from the other side; undefined: nothing. */
-  readonly connected: Uint8Array | undefined;
-  /** Instead of a reset, where no byte was exchanged. */
-  readonly refused: (reason: ReasonCode) => Uint8Array;
+/** What moves with a connection to another worker. Plain data. */
+interface FrozenConnection {
+  readonly facts: ConnectionFacts;
+  readonly voice: VoiceName | undefined;
 }
-
-/** Whoever proves a pod is told why it cannot be proven. */
-const CANARY_VOICE: ClientVoice = { connected: undefined, refused: canaryFailure };
 
 export class OutboundConnection implements LiveConnection, PoolWaiter, StreamOwner, SpliceOwner {
   readonly #pod: PodProxy;
@@ -91,10 +86,10 @@ export class OutboundConnection implements LiveConnection, PoolWaiter, StreamOwn
   #attempts = 0;
   /** Further addresses of the hop's host name. */
   #addresses: readonly Ip[] = [];
-  readonly #voice: ClientVoice | undefined;
+  readonly #voice: VoiceName | undefined;
   readonly #sinceMs: number;
 
-  private constructor(pod: PodProxy, facts: ConnectionFacts, client: Fd | undefined, voice: ClientVoice | undefined) {
+  private constructor(pod: PodProxy, facts: ConnectionFacts, client: Fd | undefined, voice: VoiceName | undefined) {
     this.#pod = pod;
     this.#facts = facts;
     this.#client = client;
@@ -108,11 +103,11 @@ export class OutboundConnection implements LiveConnection, PoolWaiter, StreamOwn
     const { forward, ports } = pod.deps.settings;
     const reached = asMeshAddress(originalDestination(client) ?? localAddress(client));
     const destination = forward !== undefined && reached.port === ports.outbound ? forward : reached;
-    OutboundConnection.begin(pod, client, destination, isCanary(destination) ? CANARY_VOICE : undefined);
+    OutboundConnection.begin(pod, client, destination, isCanary(destination) ? 'canary' : undefined);
   }
 
   /** Takes over a connection whose destination is known. */
-  static begin(pod: PodProxy, client: Fd, destination: SocketAddress, voice: ClientVoice | undefined): void {
+  static begin(pod: PodProxy, client: Fd, destination: SocketAddress, voice: VoiceName | undefined): void {
     const facts: ConnectionFacts = {
       id: pod.deps.nextId(),
       pod: pod.info.uid,
@@ -141,7 +136,8 @@ export class OutboundConnection implements LiveConnection, PoolWaiter, StreamOwn
 
   /** Continues a connection that another worker froze. */
   static thaw(pod: PodProxy, stream: TunnelStream, context: unknown): OutboundConnection {
-    const connection = new OutboundConnection(pod, context as ConnectionFacts, undefined, undefined);
+    const { facts, voice } = context as FrozenConnection;
+    const connection = new OutboundConnection(pod, facts, undefined, voice);
     connection.#carrier = { kind: 'stream', stream };
     return connection;
   }
@@ -263,7 +259,8 @@ export class OutboundConnection implements LiveConnection, PoolWaiter, StreamOwn
       dial,
       expectedIdentities: hop.upstreamIdentities,
     };
-    const key = poolKey(this.#target);
+    // Each canary proves a handshake of its own: it shares no tunnel with anybody.
+    const key = this.#facts.isCanary ? `${poolKey(this.#target)}|${this.#facts.id}` : poolKey(this.#target);
     this.#carrier = { kind: 'waiting', key };
     this.#pod.pool.request(key, this.#target, this);
   }
@@ -287,7 +284,6 @@ export class OutboundConnection implements LiveConnection, PoolWaiter, StreamOwn
     });
     this.#carrier = { kind: 'stream', stream };
     stream.attach(client, 'connected');
-    // Each canary proves a handshake of its own, so nobody else gets this tunnel.
     if (facts.isCanary) pooled.tunnel.drain();
   }
 
@@ -299,7 +295,7 @@ export class OutboundConnection implements LiveConnection, PoolWaiter, StreamOwn
 
   onResponse(stream: TunnelStream, status: number): void {
     if (status !== 200) return; // `onClosed` follows with the reason
-    const greeting = this.#voice?.connected;
+    const greeting = this.#greeting;
     if (greeting !== undefined) stream.prepend(greeting);
     this.#tellOpen();
   }
@@ -325,7 +321,7 @@ export class OutboundConnection implements LiveConnection, PoolWaiter, StreamOwn
   freeze(): unknown {
     this.#carrier = CLOSED;
     this.#pod.untrack(this);
-    return this.#facts;
+    return { facts: this.#facts, voice: this.#voice } satisfies FrozenConnection;
   }
 
   // ---- plainly ----------------------------------------------------------------------------------------------------
@@ -350,7 +346,7 @@ export class OutboundConnection implements LiveConnection, PoolWaiter, StreamOwn
     if (this.#carrier.kind !== 'splice') return;
     const { splice } = this.#carrier;
     if (errno === 0) {
-      const greeting = this.#voice?.connected;
+      const greeting = this.#greeting;
       if (greeting !== undefined) splice.greetClient(greeting);
       this.#tellOpen();
       return;
@@ -390,6 +386,10 @@ export class OutboundConnection implements LiveConnection, PoolWaiter, StreamOwn
 
   recheck(): void {
     // Policies are enforced where a connection arrives.
+  }
+
+  get #greeting(): Uint8Array | undefined {
+    return this.#voice === undefined ? undefined : VOICES[this.#voice].connected;
   }
 
   #tellOpen(): void {
@@ -448,7 +448,7 @@ export class OutboundConnection implements LiveConnection, PoolWaiter, StreamOwn
       return;
     }
     const { receive } = this.#pod.deps.engine;
-    const reply = this.#voice.refused(reason);
+    const reply = VOICES[this.#voice].refused(reason);
     receive.bytes.set(reply, 0);
     send(client, receive, 0, reply.length);
     client.close();

@@ -15,14 +15,12 @@ import {
   send,
 } from '@ambit/native';
 import type { Timer } from '@ambit/proxy';
-import { SOCKS_REPLY, SocksNegotiation, socksRefusal, socksReply, type SocksTarget } from '../socks/negotiation.ts';
-import { type ClientVoice, OutboundConnection } from './outbound-connection.ts';
+import { SOCKS_REPLY, SocksNegotiation, socksReply, type SocksTarget } from '../socks/negotiation.ts';
+import { OutboundConnection } from './outbound-connection.ts';
 import type { LiveConnection, PodProxy } from './pod-proxy.ts';
 
 /** Whole negotiation, the answer to a name included; upstream has no limit. */
 const NEGOTIATION_MS = 10_000;
-
-const VOICE: ClientVoice = { connected: socksReply(SOCKS_REPLY.succeeded), refused: socksRefusal };
 
 export class SocksConnection implements LiveConnection, EventHandler {
   readonly #pod: PodProxy;
@@ -108,7 +106,7 @@ export class SocksConnection implements LiveConnection, EventHandler {
 
   #handOver(destination: SocketAddress): void {
     const client = this.#release();
-    if (client !== undefined) OutboundConnection.begin(this.#pod, client, destination, VOICE);
+    if (client !== undefined) OutboundConnection.begin(this.#pod, client, destination, 'socks5');
   }
 
   /** A client that cannot take ten bytes right now is not listening. */
