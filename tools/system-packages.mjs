@@ -26,6 +26,11 @@ const NEEDED = [
   { programs: ['unbound'], packageName: 'unbound', unit: 'unbound' },
   { programs: ['dnsperf'], packageName: 'dnsperf' },
   { programs: ['musl-gcc'], packageName: 'musl-tools' },
+  { programs: ['nginx'], packageName: 'nginx-light', unit: 'nginx' },
+  { programs: ['/usr/lib/cni/bridge'], packageName: 'containernetworking-plugins' },
+  { programs: ['podman'], packageName: 'podman', unit: 'podman.socket' },
+  // A shell without libraries, of which the tests make an image.
+  { programs: ['busybox'], packageName: 'busybox-static' },
   { programs: ['redis-server', 'psql'], packageName: 'redis-server', unit: 'redis-server' },
 ];
 
@@ -36,7 +41,9 @@ export function missingPackages() {
   return NEEDED.filter(({ programs }) => !programs.some(isOnPath)).map(({ packageName }) => packageName);
 }
 
+/** By its name, or its path if it has no place among the others. */
 function isOnPath(program) {
+  if (program.startsWith('/')) return existsSync(program);
   // Users who are not root often lack the sbin folders.
   const folders = [...(env['PATH'] ?? '').split(delimiter), '/usr/local/sbin', '/usr/sbin', '/sbin'];
   return folders.some(folder => {
