@@ -5,14 +5,16 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
 import { type AuditReport, DEFAULT_PROBE_SNAT, NftablesBackend } from '@ambit/cni';
 import { addAddress, deleteAddress, findLink, NetNs, runNft } from '@ambit/native';
-import { type BedNode, mustRun, type Pod, sandboxSkip, type ZtunnelProcess } from '@ambit/testbed';
+import { type BedNode, mustRun, type Pod, runCommand, sandboxSkip, type ZtunnelProcess } from '@ambit/testbed';
 import { type Mesh, makeMesh, startOurs } from '../../ztunnel/test/e2e-mesh.ts';
 import { Net, tryEcho } from '../../ztunnel/test/e2e-net.ts';
 import type { Word } from '../../cni/test/agent-process.ts';
 import { AgentUnderTest, asAgentPod, askHttp } from '../../cni/test/agent-under-test.ts';
 
+const MAIN = fileURLToPath(new URL('../src/main.ts', import.meta.url));
 const ECHO = 7000;
 const FOUND_MS = 10_000;
 const CALM_MS = 60_000;
@@ -275,8 +277,16 @@ describe('the audit', { skip: sandboxSkip(), timeout: 400_000 }, () => {
     assert.equal(report.pods.find(({ uid }) => uid === web.uid)?.canary?.result, 'denied');
   });
 
-  test('the numbers of it are in the metrics', async () => {
-    const report = await audit();
+  test('the command says the same, and its status says that something was found', async () => {
+    const asked = [MAIN, 'audit', '--socket', join(agent.runDirectory, 'agent.sock')];
+    const table = await runCommand(process.execPath, asked, { timeoutMs: 60_000 });
+    assert.equal(table.code, 1, table.stderr);
+    assert.match(table.stdout, /^NODE +POD +MEMBER.*\nn1 +shop\/web +yes +ok +ok +.*certificate_missing( \+\d+)?\n/);
+    assert.match(table.stdout, /\nn1: 2 pods, \d+ findings?/);
+    const json = await runCommand(process.execPath, [...asked, '-o', 'json'], { timeoutMs: 60_000 });
+    assert.equal(json.code, 1, json.stderr);
+    const report = JSON.parse(json.stdout) as AuditReport;
+    assert.deepEqual(codesOf(report), ['audit.certificate_missing']);
     assert.ok(report.lastRun !== null && report.lastRun.seconds < 1);
   });
 

@@ -5,11 +5,20 @@ import { errorText, type Log } from '@ambit/log';
 import { podName } from '../pod/agent-pod.ts';
 import type { RedirectBackend } from '../redirect/redirect-plan.ts';
 import type { AuditSubject } from './audit-types.ts';
-import { type CanaryQuestion, CanaryRounds, excuse, isUnconfirmed, newCanaryState } from './canary-rounds.ts';
+import { type CanaryQuestion, CanaryRounds, excuse, isUnconfirmed } from './canary-rounds.ts';
 import { checkPod, type Condition, isCause } from './check-pod.ts';
 import { checkHost, checkZtunnel } from './check-node.ts';
 import { Ledger, type LedgerEvent, type ListedFinding, NODE, type Place } from './ledger.ts';
-import { lookAt, type PodWatch, wayKey } from './pod-watch.ts';
+import {
+  addressAt,
+  type AddressPlaces,
+  addressPlaces,
+  lookAt,
+  newWatch,
+  placeOf,
+  type PodWatch,
+  wayKey,
+} from './pod-watch.ts';
 import { Repairs } from './repairs.ts';
 
 export interface AuditorDeps {
@@ -185,7 +194,7 @@ export class Auditor {
       sliceMs = now();
     }
     // Only now: whose address is where is known when all have been seen.
-    const places = this.#addresses();
+    const places = addressPlaces(this.#watches.values());
     for (const watch of due) this.#judge(watch, places);
     await this.#lookAtNode(isSweep && isWhole);
     this.#hasWaitingCanaries = false;
@@ -205,7 +214,7 @@ export class Auditor {
     for (const each of audited) {
       const { uid } = each.pod;
       const known = this.#watches.get(uid);
-      if (known === undefined) this.#watches.set(uid, newWatch(each));
+      if (known === undefined) this.#watches.set(uid, newWatch(each, now()));
       else known.audited = each;
     }
     this.#ledger.prune(present);
@@ -227,9 +236,16 @@ export class Auditor {
     const due = [this.#sweepDueMs, this.#secondLookAt(NODE)];
     for (const watch of this.#watches.values()) {
       due.push(this.#secondLookAt(placeOf(watch)));
-      if (isUnconfirmed(watch.canary) && !watch.canary.isRunning) due.push(watch.canary.dueMs);
+      if (this.#waitsForCanary(watch)) due.push(watch.canary.dueMs);
     }
     return Math.max(MIN_PAUSE_MS, Math.min(...due) - now());
+  }
+
+  /** Others are asked when all pods are looked at. */
+  #waitsForCanary(watch: PodWatch): boolean {
+    const { canary } = watch;
+    const isFirst = canary.last === undefined && canary.dueMs > now() && this.#mayAsk(watch);
+    return !canary.isRunning && (isFirst || isUnconfirmed(canary));
   }
 
   #lookSoon(uid: string | undefined): void {
@@ -245,7 +261,7 @@ export class Auditor {
     else if (this.#hasWaitingCanaries) this.#schedule(MIN_PAUSE_MS);
   }
 
-  #judge(watch: PodWatch, places: ReadonlyMap<string, readonly PodWatch[]>): void {
+  #judge(watch: PodWatch, places: AddressPlaces): void {
     const { pod, shouldBeMember, status, since, plan } = watch.audited;
     const { canary } = watch;
     const place = placeOf(watch);
@@ -306,20 +322,6 @@ export class Auditor {
     if (this.#repairs.isRunning(NODE)) return;
     const ofZtunnel = checkZtunnel(this.#ztunnelGoneMs !== undefined && hasMembers, at - this.#startedMs);
     this.#mend(NODE, [...ofZtunnel, ...this.#hostConditions]);
-  }
-
-  /** Of pods whose namespaces have been seen, by address. */
-  #addresses(): ReadonlyMap<string, readonly PodWatch[]> {
-    const places = new Map<string, PodWatch[]>();
-    for (const watch of this.#watches.values()) {
-      if (watch.netns.kind !== 'seen') continue;
-      for (const ip of watch.netns.look.addresses) {
-        const there = places.get(ip);
-        if (there === undefined) places.set(ip, [watch]);
-        else there.push(watch);
-      }
-    }
-    return places;
   }
 
   #mayAsk({ audited, netns }: PodWatch): boolean {
@@ -386,31 +388,6 @@ export class Auditor {
         afterMs: Math.round(afterMs),
       });
   }
-}
-
-function newWatch(audited: PodWatch['audited']): PodWatch {
-  return {
-    uid: audited.pod.uid,
-    audited,
-    netns: { kind: 'unknown' },
-    seen: undefined,
-    drift: undefined,
-    stamp: undefined,
-    showsStatus: false,
-    canary: newCanaryState(now()),
-  };
-}
-
-function placeOf({ uid, audited }: PodWatch): Place {
-  return { uid, name: podName(audited.pod) };
-}
-
-function addressAt(watch: PodWatch, places: ReadonlyMap<string, readonly PodWatch[]>): string | undefined {
-  for (const ip of watch.audited.pod.ips) {
-    const other = places.get(ip)?.find(each => each !== watch);
-    if (other !== undefined) return podName(other.audited.pod);
-  }
-  return undefined;
 }
 
 /** Of no clock that anybody sets, and yet a time of day. */

@@ -118,10 +118,10 @@ describe('a member', () => {
 
   test('in a network without its address is in a wrong one, and elsewhere if another pod has it', () => {
     const netns = { kind: 'seen', isElsewhere: false, look: { ...look, addresses: new Set(['10.0.0.2']) } } as const;
-    assert.deepEqual(found({ netns }), ['audit.wrong_netns enrol 1000']);
-    assert.deepEqual(found({ netns, addressAt: 'shop/other' }), ['audit.address_reused enrol 1000']);
-    assert.deepEqual(found({ addressAt: 'shop/other' }), ['audit.address_reused none 1000']);
-    assert.deepEqual(found({ netns: { kind: 'seen', look, isElsewhere: true } }), ['audit.wrong_netns enrol 1000']);
+    assert.deepEqual(found({ netns }), ['audit.wrong_netns enrol 500']);
+    assert.deepEqual(found({ netns, addressAt: 'shop/other' }), ['audit.address_reused enrol 500']);
+    assert.deepEqual(found({ addressAt: 'shop/other' }), ['audit.address_reused none 500']);
+    assert.deepEqual(found({ netns: { kind: 'seen', look, isElsewhere: true } }), ['audit.wrong_netns enrol 500']);
   });
 
   test('that is ending has half a minute', () => {

@@ -52,7 +52,7 @@ export interface Condition {
 export const SECOND_LOOK_MS = 200;
 const NEW_MS = 2_000;
 const ENROL_GRACE_MS = 10_000;
-const NETNS_GRACE_MS = 1_000;
+const NETNS_GRACE_MS = 500;
 /** Between the end of a pod's network and the word of the API server that it is gone. */
 const ENDING_GRACE_MS = 30_000;
 /** Of a certificate's life; ztunnel renews at half of it. */

@@ -4,10 +4,12 @@ import { statSync } from 'node:fs';
 import { errorText } from '@ambit/log';
 import { NetNs } from '@ambit/native';
 import type { Drift, RedirectBackend, VerifyStamp } from '../redirect/redirect-plan.ts';
+import { podName } from '../pod/agent-pod.ts';
 import { REDIRECTION_ANNOTATION } from '../sources/pod-source.ts';
 import type { AuditedPod } from './audit-types.ts';
 import { type NetnsFacts, ZTUNNEL_PORTS } from './check-pod.ts';
-import type { CanaryState } from './canary-rounds.ts';
+import { type CanaryState, newCanaryState } from './canary-rounds.ts';
+import type { Place } from './ledger.ts';
 import { lookInto } from './netns-look.ts';
 
 export interface PodWatch {
@@ -94,4 +96,46 @@ function leadsTo(path: string, { identity }: NetNs): boolean {
   } catch {
     return true;
   }
+}
+
+export function newWatch(audited: AuditedPod, nowMs: number): PodWatch {
+  return {
+    uid: audited.pod.uid,
+    audited,
+    netns: UNKNOWN,
+    seen: undefined,
+    drift: undefined,
+    stamp: undefined,
+    showsStatus: false,
+    canary: newCanaryState(nowMs),
+  };
+}
+
+export function placeOf({ uid, audited }: PodWatch): Place {
+  return { uid, name: podName(audited.pod) };
+}
+
+export type AddressPlaces = ReadonlyMap<string, readonly PodWatch[]>;
+
+/** Where each address is, as far as namespaces have been seen. */
+export function addressPlaces(watches: Iterable<PodWatch>): AddressPlaces {
+  const places = new Map<string, PodWatch[]>();
+  for (const watch of watches) {
+    if (watch.netns.kind !== 'seen') continue;
+    for (const ip of watch.netns.look.addresses) {
+      const there = places.get(ip);
+      if (there === undefined) places.set(ip, [watch]);
+      else there.push(watch);
+    }
+  }
+  return places;
+}
+
+/** Name of another pod in whose namespace an address of this one is. */
+export function addressAt(watch: PodWatch, places: AddressPlaces): string | undefined {
+  for (const ip of watch.audited.pod.ips) {
+    const other = places.get(ip)?.find(each => each !== watch);
+    if (other !== undefined) return podName(other.audited.pod);
+  }
+  return undefined;
 }
