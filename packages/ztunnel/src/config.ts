@@ -5,7 +5,7 @@ import { existsSync } from 'node:fs';
 import { type ControlPlaneConfig, parseControlPlane } from './config/control-plane.ts';
 import { type DnsConfig, parseDns } from './config/dns.ts';
 import { EnvReader, type Environment, type ValueSource } from './config/env-reader.ts';
-import { type Ip, parseIp, parseSocketAddress, type SocketAddress } from '@ambit/mesh';
+import { type Ip, isLoopback, parseIp, parseSocketAddress, type SocketAddress } from '@ambit/mesh';
 import type { ProxyConfig } from './config/proxy-config.ts';
 import { workerCount } from './config/threads.ts';
 import { checkAmbitNames, checkUnsupported } from './config/unsupported.ts';
@@ -170,7 +170,7 @@ export function parseConfig(env: Environment, inputs: ConfigInputs): Config {
     keepaliveIntervalMs: read.durationMsOr('KEEPALIVE_INTERVAL', 180_000),
     keepaliveRetries: read.integerOr('KEEPALIVE_RETRIES', U32, 9),
     userTimeoutEnabled: read.flagOr('USER_TIMEOUT_ENABLED', false),
-    socks5Enabled: read.flagOr('UNSTABLE_ENABLE_SOCKS5', false),
+    socks5Enabled: parseSocks5(read, bindAddress),
     localhostAppTunnel: read.flagOr('LOCALHOST_APP_TUNNEL', true),
     responseBaggage: read.flagOr('ENABLE_RESPONSE_BAGGAGE', true),
     terminationDeadlineMs: parseTerminationDeadline(read),
@@ -234,6 +234,15 @@ function parseDedicatedOnly<T>(
   const value = parse(text);
   if (value === undefined) throw read.invalid(name, text, 'not an address');
   return value;
+}
+
+/** Who reaches the SOCKS5 port speaks as the workload, so it is nowhere but on loopback. */
+function parseSocks5(read: EnvReader, bindAddress: Ip | undefined): boolean {
+  const isEnabled = read.flagOr('UNSTABLE_ENABLE_SOCKS5', false);
+  if (isEnabled && bindAddress !== undefined && !isLoopback(bindAddress)) {
+    throw read.invalid('UNSTABLE_ENABLE_SOCKS5', 'true', `AMBIT_BIND_ADDRESS ${bindAddress} can be reached by others`);
+  }
+  return isEnabled;
 }
 
 function parseLocalConfig(read: EnvReader): LocalConfigSource | undefined {

@@ -16,13 +16,9 @@ export interface WorkerSettings {
   readonly ipv6: boolean;
   /** Destination of connections made to the outbound port itself; undefined: they are refused as a loop. */
   readonly forward: SocketAddress | undefined;
-  readonly ports: {
-    readonly outbound: number;
-    readonly inboundPlaintext: number;
-    readonly inbound: number;
-    /** undefined: off. Listens on 127.0.0.1 only. */
-    readonly socks5: number | undefined;
-  };
+  readonly ports: { readonly outbound: number; readonly inboundPlaintext: number; readonly inbound: number };
+  /** Where the SOCKS5 port is, always on loopback: whoever reaches it speaks as the pod. undefined: off. */
+  readonly socks5: SocketAddress | undefined;
   /** Ports that are the proxy's own and may not be reached through it. */
   readonly illegalPorts: readonly number[];
   /** SO_MARK of sockets; 0 for none. Listeners carry it only in shared mode. */

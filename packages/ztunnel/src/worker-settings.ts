@@ -1,10 +1,12 @@
 // Configuration -> what a data worker needs of it, plain data that survives structured cloning. Pure.
+import type { Ip } from '@ambit/mesh';
 import type { Config } from './config.ts';
 import type { WorkerSettings } from './worker-protocol.ts';
 
 /** Istio's fixed ports of the node proxy. */
 export const PROXY_PORTS = { outbound: 15001, inboundPlaintext: 15006, inbound: 15008 } as const;
 const SOCKS5_PORT = 15080;
+const LOCALHOST = '127.0.0.1' as Ip;
 
 /** Reaching the proxy through itself would loop. */
 export function illegalPorts(config: Config): readonly number[] {
@@ -49,7 +51,8 @@ export function workerSettings(config: Config, readers: RecordReaders): WorkerSe
     bindAddress: config.bindAddress ?? (config.ipv6Enabled ? '::' : '0.0.0.0'),
     ipv6: config.ipv6Enabled,
     forward: config.forward,
-    ports: { ...PROXY_PORTS, socks5: config.socks5Enabled ? SOCKS5_PORT : undefined },
+    ports: PROXY_PORTS,
+    socks5: config.socks5Enabled ? { ip: config.bindAddress ?? LOCALHOST, port: SOCKS5_PORT } : undefined,
     illegalPorts: illegalPorts(config),
     packetMark: config.packetMark ?? 0,
     markListeners: isShared,

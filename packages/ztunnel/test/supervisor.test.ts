@@ -5,6 +5,7 @@ import { BroadcastChannel } from 'node:worker_threads';
 import { createService, createWorkload, MeshState, parseIp } from '@ambit/mesh';
 import { systemClock } from '../src/clock.ts';
 import { parseConfig } from '../src/config.ts';
+import type { ResolverSet } from '../src/dns/dns-messages.ts';
 import type { CertificateState } from '../src/identity/certificate-manager.ts';
 import { Log, LogFilter } from '../src/log.ts';
 import { type IdentityStore } from '../src/supervisor/identity-users.ts';
@@ -207,7 +208,10 @@ test('a worker that dies is replaced and told everything again', () =>
     addWorkload(mesh);
     const material = { identity: IDENTITY, certChainPem: 'c', privateKeyPem: 'k', rootsPem: 'r' };
     states.set(IDENTITY, { kind: 'available', certificate: { material, notBeforeMs: 0, notAfterMs: 1 } });
+    const resolvers: ResolverSet = { resolvers: [], timeoutMs: 5000, attempts: 2, rotate: false };
+    supervisor.setResolvers(resolvers);
     await supervisor.openPod(pod('a'), undefined);
+    await ear.until(() => ear.of(1, 'resolvers').length === 1);
     const before = ear.heard.length;
     const crash = supervisor.openPod(pod('b', 'crash-1'), undefined);
     const replay = (): Heard[] => ear.heard.slice(before).filter(({ index }) => index === 1);
@@ -215,6 +219,9 @@ test('a worker that dies is replaced and told everything again', () =>
     // The second message of the replacement and on: first the certificates, then each pod with its state.
     const types = replay().map(({ message }) => message.type);
     assert.ok(types.includes('certificate'));
+    // And where to ask, before there is a pod that could.
+    const fresh = types.slice(types.indexOf('podAdd') + 1);
+    assert.ok(fresh.includes('resolvers') && fresh.indexOf('resolvers') < fresh.indexOf('podAdd'), String(types));
     assert.ok(
       lines.some(line => line.includes('asked to crash') && line.includes('worker.died')),
       lines.join('\n'),

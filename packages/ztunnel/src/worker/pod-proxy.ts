@@ -59,8 +59,6 @@ export interface OpenFailure {
   readonly message: string;
 }
 
-const SOCKS_ADDRESS = '127.0.0.1';
-
 export class PodProxy {
   readonly info: PodInfo;
   readonly deps: PodDeps;
@@ -112,19 +110,17 @@ export class PodProxy {
   /** Opens all listeners, or none. Order as upstream: DNS, inbound, inbound plaintext, outbound, SOCKS5. */
   open(): OpenFailure | undefined {
     const { engine, settings, onNoFds } = this.deps;
-    const kinds: Array<[port: number, onAccepted: (fd: Fd) => void]> = [
+    const { socks5 } = settings;
+    const kinds: Array<[port: number, onAccepted: (fd: Fd) => void, address?: string]> = [
       [settings.ports.inbound, fd => InboundTunnel.accept(this, fd)],
       [settings.ports.inboundPlaintext, fd => PassthroughConnection.accept(this, fd)],
       [settings.ports.outbound, fd => OutboundConnection.accept(this, fd)],
     ];
-    const { socks5 } = settings.ports;
-    if (socks5 !== undefined) kinds.push([socks5, fd => SocksConnection.accept(this, fd)]);
+    if (socks5 !== undefined) kinds.push([socks5.port, fd => SocksConnection.accept(this, fd), socks5.ip]);
     try {
       this.dns.open();
-      for (const [port, onAccepted] of kinds) {
+      for (const [port, onAccepted, address] of kinds) {
         const keeps = port === settings.ports.inbound ? 'no keepalive' : 'keepalive';
-        // Whoever can reach the SOCKS5 port speaks as the pod, so it is open to the pod itself only.
-        const address = port === socks5 ? SOCKS_ADDRESS : undefined;
         const listener = this.sockets.listen(port, keeps, address);
         this.isTransparent = listener.transparent;
         this.#listeners.push(new ConnectionListener(engine, listener.fd, onAccepted, onNoFds));
