@@ -61,8 +61,11 @@ const EXPIRING_SHARE = 0.2;
 const TCP_PORTS = [15001, 15006, 15008] as const;
 const DNS_PORT = 15053;
 
-/** What ztunnel may open in a pod. */
-export const ZTUNNEL_PORTS: ReadonlySet<number> = new Set([...TCP_PORTS, DNS_PORT]);
+/** What ztunnel may open in a pod, and where it must be found. */
+export const ZTUNNEL_PORTS: ReadonlyMap<number, 'everywhere' | 'loopback'> = new Map([
+  ...TCP_PORTS.map(port => [port, 'everywhere'] as const),
+  [DNS_PORT, 'loopback'],
+]);
 
 const BY_ITSELF = 'the pod is enrolled anew';
 

@@ -1,4 +1,4 @@
-// One short look into a pod's network namespace: which addresses are there and who listens on every address. Synchronous,
+// One short look into a pod's network namespace: which addresses are there and who listens where it matters. Synchronous,
 // since a visit is; costs a few netlink dumps whose size the pod decides, so what is kept of them is bounded.
 import { listAddresses, listListeners, type NetNs } from '@ambit/native';
 import { visit } from '../redirect/visit.ts';
@@ -8,7 +8,7 @@ export interface NetnsLook {
   readonly addresses: ReadonlySet<string>;
   /** False in a pod that is ending: its interfaces are gone, and it speaks to nobody. */
   readonly hasNetwork: boolean;
-  /** Ports on which somebody waits for TCP, and for UDP, on any address. */
+  /** Ports on which somebody waits for TCP, and for UDP, where it was asked. */
   readonly tcp: ReadonlySet<number>;
   readonly udp: ReadonlySet<number>;
   /** Changes when any of the given sockets is another one than before. */
@@ -19,12 +19,17 @@ export interface NetnsLook {
 const SCOPE_HOST = 254;
 const SCOPE_LINK = 253;
 const ANY: ReadonlySet<string> = new Set(['0.0.0.0', '::']);
+/** Every pod has it; `::1` is not everywhere. */
+const LOOPBACK = '127.0.0.1';
 
-/** @param ports those that matter; others are passed over @throws CniError enrol.netns_gone */
-export function lookInto(netns: NetNs, ports: ReadonlySet<number>): NetnsLook {
+/**
+ * @param ports those that matter, and where: a port that the pod's own traffic is led to may also be on its loopback alone
+ * @throws CniError enrol.netns_gone
+ */
+export function lookInto(netns: NetNs, ports: ReadonlyMap<number, 'everywhere' | 'loopback'>): NetnsLook {
   return visit(netns, () => {
     const addresses = listAddresses().filter(({ scope }) => scope !== SCOPE_HOST);
-    const ours = listListeners().filter(({ ip, port }) => ports.has(port) && ANY.has(ip));
+    const ours = listListeners().filter(({ ip, port }) => isWhere(ip, ports.get(port)));
     const of = (wanted: 'tcp' | 'udp'): ReadonlySet<number> =>
       new Set(ours.flatMap(({ protocol, port }) => (protocol === wanted ? [port] : [])));
     return {
@@ -38,4 +43,8 @@ export function lookInto(netns: NetNs, ports: ReadonlySet<number>): NetnsLook {
         .join(),
     };
   });
+}
+
+function isWhere(ip: string, where: 'everywhere' | 'loopback' | undefined): boolean {
+  return where !== undefined && (ANY.has(ip) || (where === 'loopback' && ip === LOOPBACK));
 }
