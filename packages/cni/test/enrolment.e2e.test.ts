@@ -305,7 +305,7 @@ describe('enrolment', { skip: sandboxSkip(), timeout: 120_000 }, () => {
       pods.map(async pod => agent.hooks.enrol(pod, pod.ips, net(0).netnsPath, soon(300))),
     );
     const codes = outcomes.map(outcome => outcome.status === 'rejected' && (outcome.reason as CniError).code);
-    assert.deepEqual(codes.toSorted(), ['enrol.netns_foreign', 'enrol.timeout']);
+    assert.deepEqual(codes.map(String).sort(), ['enrol.netns_foreign', 'enrol.timeout']);
   });
 
   test('a pod that comes back while it is being given up is enrolled and known', async () => {

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { setImmediate } from 'node:timers/promises';
 import { Errno } from './errno.ts';
-import { SysError } from './errors.ts';
+import { NativeError, SysError } from './errors.ts';
 import { Fd } from './fd.ts';
 import { AF_NETLINK, MSG_DONTWAIT, SOCK_CLOEXEC, SOCK_RAW } from './layouts.ts';
 import { bind } from './library.ts';
@@ -146,6 +146,17 @@ test('a dump misses nothing while another process changes the table', { skip: to
   } finally {
     rmSync(directory, { recursive: true });
   }
+});
+
+test('a dump of more bytes than are wanted is refused, and the socket closed', { skip }, () => {
+  using netns = createNetNs();
+  using socket = netns.run(() => NetlinkSocket.open(NetlinkProtocol.ROUTE));
+  assert.equal(socket.dump(RTM_GETLINK, Buffer.alloc(IFINFOMSG_BYTES), 8192).length > 0, true);
+  assert.throws(
+    () => socket.dump(RTM_GETLINK, Buffer.alloc(IFINFOMSG_BYTES), 64),
+    (error: unknown) => error instanceof NativeError && error.code === 'native.bounds',
+  );
+  assert.equal(socket.isOpen, false);
 });
 
 test('what cannot be a request is refused, and a closed socket stays closed', () => {

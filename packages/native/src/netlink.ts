@@ -2,7 +2,7 @@
 // namespace the thread was in when it was opened, so it may be kept and used from outside. Calls never wait: the kernel
 // answers within the send. Only messages of the kernel itself count, since whoever is root in a pod can write to the socket.
 import { Errno } from './errno.ts';
-import { errnoName, NativeError, SysError } from './errors.ts';
+import { errnoName, NativeError, type NativeErrorCode, SysError } from './errors.ts';
 import { Fd } from './fd.ts';
 import {
   AF_NETLINK,
@@ -128,12 +128,13 @@ export class NetlinkSocket {
   }
 
   /**
-   * Asks for a whole table. @returns one copied payload an entry, 32 MiB at most
-   * @throws as `request`; SysError EINTR when the table changed during each of 8 attempts
+   * Asks for a whole table. @param maxBytes of all payloads together; others' tables may be of any size
+   * @returns one copied payload an entry @throws as `request`; native.bounds when there is more, and the socket is closed then;
+   *   SysError EINTR when the table changed during each of 8 attempts
    */
-  dump(type: number, payload: Uint8Array): Buffer[] {
+  dump(type: number, payload: Uint8Array, maxBytes: number = MAX_DUMP_BYTES): Buffer[] {
     for (let attempt = 1; ; attempt++) {
-      const { entries, interrupted } = this.#dumpOnce(type, payload);
+      const { entries, interrupted } = this.#dumpOnce(type, payload, maxBytes);
       if (!interrupted) return entries;
       if (attempt >= MAX_DUMP_ATTEMPTS) {
         throw new SysError('netlink dump', Errno.EINTR, `the table changed during each of ${attempt} attempts`);
@@ -149,7 +150,7 @@ export class NetlinkSocket {
     this.close();
   }
 
-  #dumpOnce(type: number, payload: Uint8Array): { entries: Buffer[]; interrupted: boolean } {
+  #dumpOnce(type: number, payload: Uint8Array, maxBytes: number): { entries: Buffer[]; interrupted: boolean } {
     const sequence = this.#send(type, NLM_F_REQUEST | NLM_F_DUMP, payload);
     const entries: Buffer[] = [];
     let interrupted = false;
@@ -163,7 +164,7 @@ export class NetlinkSocket {
         }
         if (message.type === NLMSG_NOOP) continue;
         total += message.payload.length;
-        if (total > MAX_DUMP_BYTES) this.#break(`a dump of more than ${MAX_DUMP_BYTES} bytes`);
+        if (total > maxBytes) this.#break(`a dump of more than ${maxBytes} bytes`, 'native.bounds');
         entries.push(message.payload);
       }
     }
@@ -237,9 +238,9 @@ export class NetlinkSocket {
   }
 
   /** The rest of an unfinished answer would be in the way of the next request. */
-  #break(what: string): never {
+  #break(what: string, code: NativeErrorCode = 'native.netlink'): never {
     this.close();
-    throw new NativeError('native.netlink', `netlink protocol ${this.protocol}: ${what}`);
+    throw new NativeError(code, `netlink protocol ${this.protocol}: ${what}`);
   }
 }
 

@@ -1,10 +1,11 @@
 // Rules that an agent with an iptables back end left in a namespace which nftables programs now: Istio's default is
 // iptables, so a node that changes over has them in every pod. Seen are those of iptables-nft, which lie in nft's own tables
-// `nat`, `mangle`, `raw`; not seen are those of iptables-legacy, and tables that nft cannot list. Acts in the namespace the thread is in.
+// `nat`, `mangle`, `raw`; not seen are those of iptables-legacy, and tables that nft cannot list, or not cheaply. Acts in the namespace the thread is in.
 import { runNft } from '@ambit/native';
 import { CHAIN_PREFIX, IPTABLES_TABLES } from './iptables-redirect.ts';
 import type { NftJson, NftProgram } from './nft-json.ts';
-import { nftTables } from './nft-table-list.ts';
+import { isListable } from './nft-size.ts';
+import { type NftTableFamily, nftTables } from './nft-table-list.ts';
 import type { Drift } from './redirect-plan.ts';
 
 export interface IptablesLeftover {
@@ -28,8 +29,9 @@ export function iptablesLeftovers(): readonly IptablesLeftover[] {
 }
 
 /** Undefined when nft cannot: whoever is root in a pod may have made it so, and must not keep the pod from its rules. */
-function listTable(family: string, name: string): unknown {
+function listTable(family: NftTableFamily, name: string): unknown {
   try {
+    if (!isListable(family, name)) return undefined;
     return runNft({ nftables: [{ list: { table: { family, name } } }] });
   } catch {
     return undefined;

@@ -4,6 +4,7 @@ import { createNetNs, type NetNs, openFdCount, runNft } from '@ambit/native';
 import { CniError } from '../errors.ts';
 import { IptablesBackend } from './iptables-backend.ts';
 import { chooseIptables } from './iptables-binary.ts';
+import { iptablesLeftovers } from './iptables-leftovers.ts';
 import { netNsSkip, podLikeNetNs, runIn, toolSkip } from './netns-testing.ts';
 import { NftablesBackend } from './nft-backend.ts';
 import { renderNftRedirect } from './nft-redirect.ts';
@@ -160,6 +161,49 @@ describe('nftables in a namespace', { skip: netNsSkip() }, () => {
     assert.deepEqual(await driftOf(fresh), []);
   });
 
+  test('whoever fills our tables, or those of iptables, neither is listed nor keeps the rules away', async () => {
+    await backend.apply(netns, plan);
+    const many = (family: string, table: string, chain: string) =>
+      Array.from({ length: 4000 }, () => ({ add: { rule: { family, table, chain, expr: [{ accept: null }] } } }));
+    const set = { set: { family: 'inet', table: 'istio-ambient-raw', name: 'theirs', type: 'ipv4_addr' } };
+    const ofIptables = { family: 'ip', table: 'nat', name: 'ISTIO_OUTPUT' };
+    netns.run(() =>
+      runNft({
+        nftables: [
+          ...many('inet', 'istio-ambient-nat', 'istio-output'),
+          { add: set },
+          { add: { table: { family: 'ip', name: 'nat' } } },
+          { add: { chain: ofIptables } },
+          ...many('ip', 'nat', 'ISTIO_OUTPUT'),
+        ],
+      }),
+    );
+    assert.deepEqual(await driftOf(netns), [
+      'table istio-ambient-nat holds sets, or too much to list',
+      'table istio-ambient-raw holds sets, or too much to list',
+    ]);
+    await backend.apply(netns, plan);
+    assert.deepEqual(await driftOf(netns), []);
+    assert.deepEqual(
+      netns.run(() => iptablesLeftovers()),
+      [],
+    );
+    netns.run(() => runNft({ nftables: [{ flush: { chain: ofIptables } }] }));
+    assert.deepEqual(await driftOf(netns), ['chains ISTIO_* of iptables table nat are left over']);
+    netns.run(() => runNft({ nftables: [{ delete: { table: { family: 'ip', name: 'nat' } } }] }));
+  });
+
+  test('more tables than can be listed are drift, and a refusal to whoever programs', async () => {
+    using crowded = podLikeNetNs();
+    const tables = Array.from({ length: 1500 }, (_, i) => ({ add: { table: { family: 'inet', name: `t${i}` } } }));
+    crowded.run(() => runNft({ nftables: tables }));
+    assert.ok((await driftOf(crowded)).includes('there are too many tables to list'));
+    await assert.rejects(
+      backend.apply(crowded, plan),
+      (error: unknown) => error instanceof CniError && error.code === 'enrol.rules',
+    );
+  });
+
   test('other processes that program the same namespace meanwhile do no harm', { skip: toolSkip('nft') }, async () => {
     using shared = podLikeNetNs();
     const program = JSON.stringify(renderNftRedirect(plan));
@@ -228,7 +272,10 @@ const TAMPERING: readonly (readonly [command: string, drift: readonly (string | 
     ['table istio-ambient-nat is put to sleep (flag dormant)'],
   ],
   ['nft add chain inet istio-ambient-raw other', ['an extra chain other in table istio-ambient-raw']],
-  ['nft add set inet istio-ambient-nat mine { type ipv4_addr; }', ['an extra set mine in table istio-ambient-nat']],
+  [
+    'nft add set inet istio-ambient-nat mine { type ipv4_addr; }',
+    ['table istio-ambient-nat holds sets, or too much to list'],
+  ],
   ['nft flush ruleset', [/^table istio-ambient-nat is gone$/, /mangle is gone$/, /raw is gone$/]],
   ['ip rule del priority 32764', ['the IPv4 routing rule for mark 0x111/0xfff is gone']],
   ['ip -6 rule del priority 32764', ['the IPv6 routing rule for mark 0x111/0xfff is gone']],

@@ -8,7 +8,7 @@ import { iptablesLeftovers, leftoverDrift, renderLeftoverRemoval } from './iptab
 import type { NftProgram } from './nft-json.ts';
 import type { ListedTables } from './nft-listing.ts';
 import { REDIRECT_TABLES, renderNftRedirect, renderNftRemoval } from './nft-redirect.ts';
-import { areAbsent, currentDrift, referenceTables } from './nft-tables.ts';
+import { areAbsent, currentDrift, largeDrift, referenceTables } from './nft-tables.ts';
 import type { Drift, RedirectBackend, RedirectPlan, Verification, VerifyStamp } from './redirect-plan.ts';
 import { addRedirectRoutes, removeRedirectRoutes, routingDrift, routingState } from './redirect-routes.ts';
 import { sameStamp, takeStamp } from './verify-stamp.ts';
@@ -79,10 +79,11 @@ function isClear(): boolean {
 }
 
 function driftFrom(expected: ListedTables): readonly Drift[] {
-  return orThrow('enrol.rules', 'tables cannot be listed', () => [
-    ...currentDrift(expected, REDIRECT_TABLES),
-    ...leftoverDrift(iptablesLeftovers()),
-  ]);
+  return orThrow('enrol.rules', 'tables cannot be listed', () => {
+    const large = largeDrift(REDIRECT_TABLES);
+    if (large.length > 0) return large;
+    return [...currentDrift(expected, REDIRECT_TABLES), ...leftoverDrift(iptablesLeftovers())];
+  });
 }
 
 function removeLeftovers(): void {

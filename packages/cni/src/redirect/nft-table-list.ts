@@ -5,8 +5,11 @@ import { NetlinkProtocol, NetlinkSocket } from '@ambit/native';
 
 const GET_TABLE = (10 << 8) | 1;
 const NFPROTO_UNSPEC = 0;
-/** Families that hold rules of ours or of iptables, by NFPROTO number. */
-const FAMILIES: Readonly<Record<number, NftTableFamily>> = { 1: 'inet', 2: 'ip', 10: 'ip6' };
+/** NFPROTO numbers of the families that hold rules of ours or of iptables. */
+export const FAMILY_NUMBERS: Readonly<Record<NftTableFamily, number>> = { inet: 1, ip: 2, ip6: 10 };
+const FAMILIES: readonly NftTableFamily[] = ['inet', 'ip', 'ip6'];
+/** Of some 60 a table. A namespace has a few; libnftables takes 0.1 ms for each that there is, whatever it does. */
+const MAX_BYTES = 64 * 1024;
 /** `struct nfgenmsg`: family, version, two bytes of a resource id. */
 const HEADER_BYTES = 4;
 const ATTRIBUTE_HEADER_BYTES = 4;
@@ -25,16 +28,19 @@ export interface NftTableEntry {
   readonly flags: number;
 }
 
-/** The tables of those families in the namespace the thread is in. @throws SysError, NativeError */
+/**
+ * The tables of those families in the namespace the thread is in. @throws SysError, NativeError: native.bounds when there are
+ * more than some thousand of any family
+ */
 export function nftTables(): readonly NftTableEntry[] {
   using socket = NetlinkSocket.open(NetlinkProtocol.NETFILTER);
-  const entries = socket.dump(GET_TABLE, Uint8Array.of(NFPROTO_UNSPEC, 0, 0, 0));
+  const entries = socket.dump(GET_TABLE, Uint8Array.of(NFPROTO_UNSPEC, 0, 0, 0), MAX_BYTES);
   return entries.map(readNftTable).filter(table => table !== undefined);
 }
 
 /** Undefined for other families, and for what has no name. */
 export function readNftTable(entry: Buffer): NftTableEntry | undefined {
-  const family = FAMILIES[entry[0] ?? NFPROTO_UNSPEC];
+  const family = FAMILIES.find(each => FAMILY_NUMBERS[each] === entry[0]);
   if (entry.length < HEADER_BYTES || family === undefined) return undefined;
   let name: string | undefined;
   let flags = 0;

@@ -1,8 +1,9 @@
 // Our tables as they are in a namespace: listed, compared, and what they ought to look like, found out by programming an
 // empty namespace.
-import { createNetNs, runNft } from '@ambit/native';
+import { createNetNs, NativeError, runNft } from '@ambit/native';
 import { NFT_FAMILY, type NftProgram } from './nft-json.ts';
 import { type ListedTable, type ListedTables, readTable, tablesDrift } from './nft-listing.ts';
+import { isListable } from './nft-size.ts';
 import { DORMANT, nftTables } from './nft-table-list.ts';
 import type { Drift } from './redirect-plan.ts';
 import { textOf } from './visit.ts';
@@ -11,6 +12,18 @@ import { textOf } from './visit.ts';
 export function areAbsent(names: readonly string[]): boolean {
   const tables = ourTables();
   return !names.some(name => tables.has(name));
+}
+
+/** What of the tables, or their number, makes listing cost too much. @throws SysError, NativeError */
+export function largeDrift(names: readonly string[]): readonly Drift[] {
+  try {
+    const tables = ourTables();
+    const large = names.filter(name => tables.has(name) && !isListable(NFT_FAMILY, name));
+    return large.map(name => ({ part: 'rules', what: `table ${name} holds sets, or too much to list` }));
+  } catch (error) {
+    if (!(error instanceof NativeError) || error.code !== 'native.bounds') throw error;
+    return [{ part: 'rules', what: 'there are too many tables to list' }];
+  }
 }
 
 /**
