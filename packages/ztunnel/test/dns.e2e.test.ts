@@ -142,6 +142,18 @@ describe('the DNS proxy', { skip: sandboxSkip() || missing('dig', 'unbound') }, 
       ['gone.zone.test.'],
       ['MX', 'www.zone.test.'],
       ['www.zone.test.', '+dnssec', '+cdflag'],
+      ['www.zone.test.', '+adflag', '+cookie=0102030405060708'],
+      ['www.zone.test.', '+subnet=192.0.2.0/24'],
+      ['wWw.ZoNe.TeSt.'],
+      ['ANY', 'www.zone.test.', '+tcp'],
+      ['HTTPS', 'www.zone.test.'],
+      ['CH', 'TXT', 'version.bind.'],
+      // Names that no host has: a dot in a label, a byte beyond ASCII, the longest label, the longest name, the root.
+      [String.raw`a\.b.zone.test.`],
+      [String.raw`\255\000.zone.test.`],
+      [`${'x'.repeat(63)}.zone.test.`],
+      [`${`${'x'.repeat(59)}.`.repeat(4)}xx.zone.test.`],
+      ['.'],
     ]) {
       const told = await dig(resolver, `@${resolver.ip4}`, ...question);
       const found = await dig(web, ANY, ...question);
@@ -226,6 +238,11 @@ describe('the DNS proxy', { skip: sandboxSkip() || missing('dig', 'unbound') }, 
     assert.equal(page.stdout, 'this is cart', page.stderr);
   });
 
+  test('c-ares, which Node resolves with, gets every type, and what UDP cuts by TCP', async () => {
+    const { stdout, stderr } = await web.run(process.execPath, ['--input-type=module', '-e', ARES, CART]);
+    assert.deepEqual(JSON.parse(stdout || '0'), [[vip4], [vip6], LARGE, 600, 'www.zone.test', 'ENOTFOUND'], stderr);
+  });
+
   test('musl resolves by search domains and forwarding', { skip: missing('musl-gcc') }, async () => {
     const lookup = join(SANDBOX_DIR, 'lookup');
     const built = await web.run('musl-gcc', ['-static', '-o', lookup, '-x', 'c', '-'], { input: LOOKUP });
@@ -239,6 +256,22 @@ describe('the DNS proxy', { skip: sandboxSkip() || missing('dig', 'unbound') }, 
     assert.notEqual((await runWithResolvConf(lookup, 'gone.zone.test')).code, 0);
   });
 });
+
+/** What Node's own resolver makes of the mesh's names and of those of the zone. */
+const ARES = `
+import { promises } from 'node:dns';
+const resolver = new promises.Resolver({ timeout: 4000, tries: 1 });
+resolver.setServers(['203.0.113.53']);
+const [text] = await resolver.resolveTxt('text.zone.test');
+const [service] = await resolver.resolveSrv('_web._tcp.zone.test');
+console.log(JSON.stringify([
+  await resolver.resolve4(process.argv.at(-1)),
+  await resolver.resolve6(process.argv.at(-1)),
+  (await resolver.resolve4('large.shop')).length,
+  text.join('').length,
+  service.name,
+  await resolver.resolve4('gone.zone.test').catch(error => error.code),
+]));`;
 
 /** Sends a question (A of a random name) again and again, and reads no answer. */
 const FLOOD = String.raw`exec 3<>/dev/udp/127.0.0.1/15053
