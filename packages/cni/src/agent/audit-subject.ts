@@ -1,8 +1,10 @@
 // What the agent lets the audit see and do.
-import { listListeners } from '@ambit/native';
 import type { AuditedPod, AuditSubject } from '../audit/audit-types.ts';
+import { missingListeners, ZTUNNEL_PORTS } from '../audit/check-pod.ts';
+import { lookInto } from '../audit/netns-look.ts';
 import type { HeldNetns } from '../netns/held-netns.ts';
 import type { AgentPod } from '../pod/agent-pod.ts';
+import type { RedirectPlan } from '../redirect/redirect-plan.ts';
 import type { ZdsServer } from '../zds/zds-server.ts';
 import type { Enrolment } from './enrolment.ts';
 import type { PodRegistry } from './pod-registry.ts';
@@ -16,9 +18,6 @@ export interface AuditSubjectDeps {
   readonly probes: ProbeSet | undefined;
 }
 
-/** What ztunnel opens in every pod it serves. */
-const ZTUNNEL_PORTS = [15001, 15006, 15008] as const;
-
 export function createAuditSubject({ registry, enrolment, zds, probes }: AuditSubjectDeps): AuditSubject {
   return {
     pods: () =>
@@ -26,9 +25,10 @@ export function createAuditSubject({ registry, enrolment, zds, probes }: AuditSu
     ztunnels: () => zds.synced,
     hasCanary: () => zds.hasCanary,
     enrolAgain: async uid => {
-      const held = enrolment.entry(uid)?.state.held;
+      const state = enrolment.entry(uid)?.state;
       // To a ztunnel an ADD of what it believes to serve is nothing new: where its sockets are gone it must be told to end first.
-      await enrolment.enrolAgain(uid, held !== undefined && zds.synced > 0 && !isServed(held));
+      const isDeaf = state !== undefined && 'plan' in state && zds.synced > 0 && !isServed(state.held, state.plan);
+      await enrolment.enrolAgain(uid, isDeaf);
     },
     removeLeftovers: async uid => enrolment.removeLeftovers(uid),
     hostDrift: async () => (await probes?.verify()) ?? [],
@@ -50,7 +50,6 @@ function describe(enrolment: Enrolment, pod: AgentPod): AuditedPod {
   };
 }
 
-function isServed({ netns }: HeldNetns): boolean {
-  const ports = new Set(netns.run(() => listListeners()).map(({ port }) => port));
-  return ZTUNNEL_PORTS.every(port => ports.has(port));
+function isServed({ netns }: HeldNetns, plan: RedirectPlan): boolean {
+  return missingListeners(lookInto(netns, ZTUNNEL_PORTS), plan).length === 0;
 }

@@ -15,7 +15,7 @@ test('a listener counts where it matters: on every address, or for a port that i
   const netns = podLikeNetNs();
   const open = (address: string, port: number) =>
     netns.run(() => listenTcp({ address, port, backlog: 1, reusePort: true })).fd;
-  const seen = () => [...lookInto(netns, PORTS).tcp].sort();
+  const seen = () => [...lookInto(netns, PORTS).tcp].toSorted((a, b) => a - b);
   const hidden = [open('127.0.0.1', 15008), open('127.0.0.2', 15053), open('::', 1)];
   assert.deepEqual(seen(), []);
   const dns = open('127.0.0.1', 15053);
