@@ -39,6 +39,11 @@ test('a program of that name without the word in its arguments is none, and neit
   assert.equal(findKubeletUid('/nowhere'), undefined);
 });
 
+test('a user’s program of that name is no kubelet beside one of root', () => {
+  const kubelet = { comm: 'kubelet', cmdline: 'kubelet' };
+  assert.equal(uidOf({ 301: { ...kubelet, uid: 1000 }, 810: kubelet }), 0);
+});
+
 test('of several the oldest counts', () => {
   const kubelet = { comm: 'kubelet', cmdline: 'kubelet' };
   assert.equal(uidOf({ 1000: { ...kubelet, uid: 2 }, 99: { ...kubelet, uid: 1 } }), 1);
