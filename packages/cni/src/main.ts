@@ -67,7 +67,7 @@ async function serve(config: AgentConfig, options: RunAgentOptions, log: Log, si
   const end = { isForGood: false };
   // Last of all: while the agent closes, pods may still be told apart from probes.
   closers.defer(() => {
-    if (end.isForGood) probes?.removeAll();
+    if (end.isForGood) probes?.close();
   });
   const { nodeName, zdsSocket, runDirectory, hostRoot, auditRepair } = config;
   const extensions = [auditExtension({ node: nodeName, repair: auditRepair, hostRoot }), ...(options.extensions ?? [])];

@@ -52,7 +52,7 @@ describe('probes on a node', { skip: netNsSkip() }, () => {
     writeFileSync(join(procRoot, '40/cmdline'), '/usr/bin/kubelet');
     writeFileSync(join(procRoot, '40/status'), 'Uid:\t0\t0\t0\t0\n');
     const onForeign = (ip: string, owner: string) => foreign.push(`${ip} ${owner}`);
-    options = { node, procRoot, snat: DEFAULT_PROBE_SNAT, ipv6: true, onForeign };
+    options = { node, procRoot, snat: DEFAULT_PROBE_SNAT, ipv6: true, branchInterfaces: true, onForeign };
     probes = HostProbes.start(options);
   });
 

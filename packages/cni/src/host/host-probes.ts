@@ -34,8 +34,8 @@ export interface HostProbesOptions {
   readonly procRoot: string;
   readonly snat: ProbePlan['snat'];
   readonly ipv6: boolean;
-  /** Serve AWS's pods with an interface of their own too (branch-eni.ts); costs nothing on other nodes. Default: true. */
-  readonly branchInterfaces?: boolean;
+  /** Serve AWS's pods with an interface of their own too (branch-eni.ts); costs nothing on other nodes. */
+  readonly branchInterfaces: boolean;
   /** An address that was to be cleared, and that the kernel says is another pod's. */
   readonly onForeign?: (ip: string, owner: string) => void;
 }
@@ -56,8 +56,7 @@ export class HostProbes implements ProbeSet {
   private constructor(options: HostProbesOptions, kubeletUid: number) {
     this.#options = options;
     this.#plan = { snat: options.snat, ipv6: options.ipv6, kubeletUid };
-    const wantsBranches = options.branchInterfaces !== false;
-    this.#hasBranches = wantsBranches && options.node.run(() => mayHaveBranchInterfaces(options.procRoot));
+    this.#hasBranches = options.branchInterfaces && options.node.run(() => mayHaveBranchInterfaces(options.procRoot));
   }
 
   /**

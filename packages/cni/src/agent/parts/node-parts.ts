@@ -4,11 +4,12 @@ import { NetNs } from '@ambit/native';
 import type { Log } from '@ambit/log';
 import type { AgentConfig, Environment } from '../../config/config.ts';
 import { CniError } from '../../errors.ts';
+import type { HostProbes } from '../../host/host-probes.ts';
 import type { InstallOptions } from '../../install/install-options.ts';
 import type { JsonObject } from '../../plugin/cni-result.ts';
 import type { RedirectBackend } from '../../redirect/redirect-plan.ts';
 import { selectBackend } from '../../redirect/select-backend.ts';
-import { type NodeProbes, startNodeProbes } from './node-probes.ts';
+import { startNodeProbes } from './node-probes.ts';
 
 /** The node's own namespace, as the agent reaches it. @throws CniError cni.unsupported */
 export function openNode({ hostRoot }: Pick<AgentConfig, 'hostRoot'>): NetNs {
@@ -45,7 +46,7 @@ export async function chooseProbes(
   node: NetNs,
   log: Log,
   signal: AbortSignal,
-): Promise<NodeProbes | undefined> {
+): Promise<HostProbes | undefined> {
   if (!config.probes) return undefined;
   const probeLog = log.scope('probes');
   return startNodeProbes(
@@ -54,9 +55,9 @@ export async function chooseProbes(
       procRoot: `${config.hostRoot}/proc`,
       snat: { ip: config.probeIp, ip6: config.probeIp6 },
       ipv6: config.ipv6,
+      branchInterfaces: config.branchEni,
       onForeign: (ip, owner) => probeLog.warn('Address is another pod’s by now, and stays', { ip, owner }),
     },
-    config.branchEni,
     probeLog,
     signal,
   );
