@@ -25,6 +25,7 @@ export class WorkerLink {
   readonly #wake: EventFd;
   readonly #ended: Promise<void>;
   #isEnded = false;
+  #isWaking = false;
   #isWanted = false;
   #failure: string | undefined;
 
@@ -68,7 +69,17 @@ export class WorkerLink {
   send(message: ToWorker): void {
     if (this.#isEnded) return;
     this.#port.postMessage(message);
-    this.#wake.notify();
+    this.#wakeSoon();
+  }
+
+  /** Once for everything that is said in one go: waking costs more than most messages. */
+  #wakeSoon(): void {
+    if (this.#isWaking) return;
+    this.#isWaking = true;
+    queueMicrotask(() => {
+      this.#isWaking = false;
+      if (!this.#isEnded) this.#wake.notify();
+    });
   }
 
   /** Asks it to end; ends it the hard way after `graceMs`. Resolves when the thread is gone. */
