@@ -90,6 +90,20 @@ describe('the canary', { skip: sandboxSkip() }, () => {
     second.destroy();
   });
 
+  test('many at once have a tunnel each', async () => {
+    const reached = async (): Promise<number> => {
+      const { stdout } = await web.run('cat', ['/proc/net/snmp']);
+      const [names = '', values = ''] = stdout.split('\n').filter(line => line.startsWith('Tcp:'));
+      return Number(values.split(' ')[names.split(' ').indexOf('ActiveOpens')]);
+    };
+    const before = await reached();
+    const count = 30;
+    const answers = await Promise.all(Array.from({ length: count }, async () => ask(CANARY_ADDRESSES.ipv4)));
+    assert.equal(answers.length, count);
+    // The pod's connection and the proxy's tunnel, for each of them.
+    assert.equal((await reached()) - before, 2 * count);
+  });
+
   test('from outside its port is closed, and its address leads nowhere', async () => {
     // The proxy takes the connection and resets it, of which the client may hear before it knows that it was connected.
     const socket = await peers.connect(outside, web.ip4, CANARY_PORT).catch(() => undefined);

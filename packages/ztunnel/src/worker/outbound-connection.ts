@@ -259,8 +259,9 @@ export class OutboundConnection implements LiveConnection, PoolWaiter, StreamOwn
       dial,
       expectedIdentities: hop.upstreamIdentities,
     };
-    // Each canary proves a handshake of its own: it shares no tunnel with anybody.
-    const key = this.#facts.isCanary ? `${poolKey(this.#target)}|${this.#facts.id}` : poolKey(this.#target);
+    // Each canary proves a handshake of its own: apart from all traffic, and a tunnel takes one and no more. The pool makes
+    // one after the other, so that a pod that asks without end does not have a thousand handshakes at once.
+    const key = this.#facts.isCanary ? `${poolKey(this.#target)}|canary` : poolKey(this.#target);
     this.#carrier = { kind: 'waiting', key };
     this.#pod.pool.request(key, this.#target, this);
   }
