@@ -96,12 +96,12 @@ describe('the canary', { skip: sandboxSkip() }, () => {
       const [names = '', values = ''] = stdout.split('\n').filter(line => line.startsWith('Tcp:'));
       return Number(values.split(' ')[names.split(' ').indexOf('ActiveOpens')]);
     };
-    const before = await reached();
+    const opened = await reached();
     const count = 30;
     const answers = await Promise.all(Array.from({ length: count }, async () => ask(CANARY_ADDRESSES.ipv4)));
     assert.equal(answers.length, count);
     // The pod's connection and the proxy's tunnel, for each of them.
-    assert.equal((await reached()) - before, 2 * count);
+    assert.equal((await reached()) - opened, 2 * count);
   });
 
   test('from outside its port is closed, and its address leads nowhere', async () => {
