@@ -62,6 +62,14 @@ test('a process whose cgroups disagree belongs to nobody we would believe', () =
   assert.equal(cgroupOwner('nonsense').kind, 'unclear');
 });
 
+test('a pod that makes cgroups below its own is never taken for another', () => {
+  const other = UID.replace('3d3a', '4d3a');
+  for (const between of ['', '/x', '/x'.repeat(16), '/x'.repeat(40), `/${'x'.repeat(255)}`]) {
+    const owner = cgroupOwner(`0::/kubepods/pod${UID}/${ID}${between}/kubepods/pod${other}/${ID}`);
+    assert.notEqual(owner.kind === 'pod' ? owner.uid : undefined, other, between);
+  }
+});
+
 test('whatever a cgroup file holds, reading it ends with an answer', () => {
   const piece = fc.constantFrom('pod', UID, UNDER, ID, '/', ':', '-', '.scope', '.slice', '0::', '\n', 'x');
   fc.assert(

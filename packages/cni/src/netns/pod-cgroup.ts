@@ -11,10 +11,8 @@ export type CgroupOwner =
 
 const UID = '([0-9a-f]{8})[-_.]?([0-9a-f]{4})[-_.]?([0-9a-f]{4})[-_.]?([0-9a-f]{4})[-_.]?([0-9a-f]{12})';
 /** `…/pod<uid>/<container>`, `…-pod<uid>.slice/cri-containerd-<container>.scope`, `…_pod<uid>…:<prefix>:<container>`. */
-const POD = new RegExp(
-  `[-/_.:]pod${UID}[-/_.:](?:[^/]{0,253}/){0,16}(?:[\\w.:-]{0,128}[-/_.:])?([0-9a-f]{8,128})$`,
-  'i',
-);
+const POD = new RegExp(`[-/_.:]pod${UID}[-/_.:]`, 'i');
+const CONTAINER = /^(?:[^/]{0,253}\/){0,16}(?:[\w.:-]{0,128}[-/_.:])?([0-9a-f]{8,128})$/i;
 const MAX_LINES = 64;
 const MAX_PATH = 4096;
 
@@ -39,9 +37,11 @@ export function cgroupOwner(text: string): CgroupOwner {
 
 function ownerOf(path: string): { readonly uid: string; readonly containerId: string } | undefined {
   if (path.length > MAX_PATH) return undefined;
-  const match = POD.exec(path.replace(/\.scope$/, ''));
+  // The first pod that is named counts, since what is below its cgroup may be of its own making.
+  const match = POD.exec(path);
   if (match === null) return undefined;
-  const containerId = match[6];
+  const below = path.slice(match.index + match[0].length).replace(/\.scope$/, '');
+  const containerId = CONTAINER.exec(below)?.[1];
   if (containerId === undefined) return undefined;
   return { uid: match.slice(1, 6).join('-').toLowerCase(), containerId };
 }
