@@ -5,7 +5,7 @@ import type { WorkerSettings } from './worker-protocol.ts';
 
 /** Istio's fixed ports of the node proxy. */
 export const PROXY_PORTS = { outbound: 15001, inboundPlaintext: 15006, inbound: 15008 } as const;
-const SOCKS5_PORT = 15080;
+export const SOCKS5_PORT = 15080;
 const LOCALHOST = '127.0.0.1' as Ip;
 
 /** Reaching the proxy through itself would loop. */

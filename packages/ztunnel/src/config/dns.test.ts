@@ -41,6 +41,12 @@ test('the address is localhost with a port, or an address with one; anything els
   }
 });
 
+test('a port that the proxy has for something else is refused: more exact, it would get what is meant for the other', () => {
+  for (const port of [15_001, 15_006, 15_008, 15_080]) {
+    assert.throws(() => parse({ ISTIO_META_DNS_PROXY_ADDR: `localhost:${port}` }), /ISTIO_META_DNS_PROXY_ADDR.*own/);
+  }
+});
+
 test('with XDS_ON_DEMAND it must be off', () => {
   assert.throws(() => parse({ XDS_ON_DEMAND: 'true' }), /XDS_ON_DEMAND=true .*ISTIO_META_DNS_CAPTURE=false/);
   assert.ok(parse({ XDS_ON_DEMAND: 'true', ISTIO_META_DNS_CAPTURE: 'false' }).xdsOnDemand);

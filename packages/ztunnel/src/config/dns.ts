@@ -1,6 +1,7 @@
 // The DNS proxy's part of the configuration: metadata of the proxy (`ISTIO_META_DNS_CAPTURE`, `ISTIO_META_DNS_PROXY_ADDR`,
 // or the same keys of `proxyMetadata`) under upstream's names, and the file that names the resolvers.
 import { type Ip, parsePort, parseSocketAddress } from '@ambit/mesh';
+import { PROXY_PORTS, SOCKS5_PORT } from '../worker-settings.ts';
 import type { EnvReader } from './env-reader.ts';
 
 export interface DnsConfig {
@@ -10,6 +11,8 @@ export interface DnsConfig {
 }
 
 const PORT = 15_053;
+/** Of other listeners, which share ports with those of other workers and so would not notice. */
+const OWN_PORTS: readonly number[] = [...Object.values(PROXY_PORTS), SOCKS5_PORT];
 const CAPTURE = 'ISTIO_META_DNS_CAPTURE';
 const ADDRESS = 'ISTIO_META_DNS_PROXY_ADDR';
 
@@ -39,5 +42,6 @@ export function parseDns(read: EnvReader, { proxyMetadata, xdsOnDemand, bindAddr
   if (parsed === undefined || parsed.port === 0) {
     throw read.invalid(ADDRESS, text, 'expected localhost:port or an address with a port');
   }
+  if (OWN_PORTS.includes(parsed.port)) throw read.invalid(ADDRESS, text, `port ${parsed.port} is the proxy's own`);
   return { dnsProxy: { address: parsed.ip, port: parsed.port }, resolvConf };
 }
