@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { after, afterEach, before, describe, test } from 'node:test';
 import { SILENT_LOG } from '@ambit/log';
-import { NetNs, ownedFdCount, Reactor } from '@ambit/native';
+import { addAddress, deleteAddress, NetNs, ownedFdCount, Reactor } from '@ambit/native';
 import { type PodNet, sandboxSkip, Topology } from '@ambit/testbed';
 import { createCniHooks } from '../src/agent/cni-hooks.ts';
 import { Enrolment, type EnrolmentOptions } from '../src/agent/enrolment.ts';
@@ -352,7 +352,6 @@ describe('enrolment', { skip: sandboxSkip(), timeout: 120_000 }, () => {
     assert.ok(node);
     const twin = await topology.addPod(node, 'twin');
     using inTwin = NetNs.open(twin.netnsPath);
-    const { addAddress } = await import('@ambit/native');
     inTwin.run(() => addAddress(1, `${net(0).ip4}/32`));
     await assert.rejects(enrol(podOn(0), twin.netnsPath), foreign(/has the pod's address as well/));
     source.drop(UID(0));
@@ -401,6 +400,22 @@ describe('enrolment', { skip: sandboxSkip(), timeout: 120_000 }, () => {
     assert.equal(source.status(UID(2)), 'enabled');
   });
 
+  test('of two namespaces of a pod the one with its oldest process counts, whichever is seen first', async () => {
+    const source = new ListSource();
+    source.label('shop', true);
+    source.put(podOn(1));
+    await using agent = await bench(source, []);
+    using decoy = NetNs.open(net(2).netnsPath);
+    decoy.run(() => addAddress(1, `${net(1).ip4}/32`));
+    // PIDs have wrapped: a late process of the right one comes first, then the decoy, then the pod's first process.
+    await runProcess(agent.directory, 100, UID(1), net(1).netnsPath, 900);
+    await runProcess(agent.directory, 101, UID(1), net(2).netnsPath, 500);
+    await runProcess(agent.directory, 102, UID(1), net(1).netnsPath, 10);
+    await agent.enrolment.start(soon());
+    assert.equal(agent.enrolment.isNetnsOf(UID(1), net(1).netnsPath), true);
+    decoy.run(() => deleteAddress(1, `${net(1).ip4}/32`));
+  });
+
   test('a pod that ended is given up, and what vanished without a word is collected', async () => {
     const source = new ListSource();
     source.label('shop', true);
@@ -447,11 +462,11 @@ async function gone(enrolment: Enrolment, uid: string): Promise<void> {
   throw new Error(`${uid} is still there`);
 }
 
-async function runProcess(directory: string, pid: number, uid: string, netnsPath: string): Promise<void> {
+async function runProcess(directory: string, pid: number, uid: string, netnsPath: string, ticks = 19): Promise<void> {
   await symlinkNetns(directory, pid, netnsPath);
   const at = join(directory, 'proc', String(pid));
   await writeFile(join(at, 'cgroup'), `0::/kubepods/besteffort/pod${uid}/${'ab'.repeat(32)}\n`);
-  const fields = Array.from({ length: 40 }, (_, i) => String(i)).join(' ');
+  const fields = Array.from({ length: 40 }, (_, i) => String(i === 18 ? ticks : i)).join(' ');
   await writeFile(join(at, 'stat'), `${pid} (app) S ${fields}\n`);
 }
 

@@ -15,6 +15,13 @@ export interface WantedPod {
   readonly ips: readonly string[];
 }
 
+interface Found {
+  readonly uid: string;
+  readonly held: HeldNetns;
+  /** When its oldest process began, of those seen so far. */
+  readonly ticks: number;
+}
+
 /** Processes looked at before the event loop gets its turn. */
 const SLICE = 200;
 
@@ -49,44 +56,61 @@ export class NetnsFinder {
    */
   async find(pods: readonly WantedPod[], signal: AbortSignal): Promise<Map<string, HeldNetns>> {
     const wanted = new Map(pods.filter(({ ips }) => ips.length > 0).map(pod => [pod.uid, pod]));
-    const found = new Map<string, { readonly held: HeldNetns; readonly ticks: number }>();
+    const found = new Map<string, Found>();
     if (wanted.size === 0) return new Map();
-    const seen = new Set<string | undefined>([this.hostKey()]);
+    const owners = new Map<string, string>();
+    const host = this.hostKey();
     let looked = 0;
     for (const name of readdirSync(this.#proc)) {
       if (!/^\d+$/.test(name)) continue;
       if (++looked % SLICE === 0) await turn();
       if (signal.aborted) break;
-      const candidate = this.#look(name, wanted, seen);
-      if (candidate === undefined) continue;
+      const key = this.#keyOf(name);
+      if (key === undefined || key === host) continue;
+      const owner = owners.get(key);
+      const best = owner === undefined ? undefined : found.get(owner);
+      const candidate = this.#look(name, key, wanted, best);
+      if (candidate === undefined || (owner !== undefined && candidate.uid !== owner)) {
+        candidate?.held.close();
+        continue;
+      }
+      owners.set(key, candidate.uid);
       const before = found.get(candidate.uid);
       if (before !== undefined && before.ticks <= candidate.ticks) {
         candidate.held.close();
         continue;
       }
-      before?.held.close();
+      if (before?.held !== candidate.held) before?.held.close();
       found.set(candidate.uid, candidate);
     }
     return new Map([...found].map(([uid, { held }]) => [uid, held]));
   }
 
-  /** Processes end while they are looked at: whatever cannot be read is nobody's. */
-  #look(name: string, wanted: ReadonlyMap<string, WantedPod>, seen: Set<string | undefined>) {
+  #keyOf(name: string): string | undefined {
+    try {
+      return keyOf(join(this.#proc, name, 'ns/net'));
+    } catch {
+      return undefined;
+    }
+  }
+
+  /**
+   * Processes end while they are looked at: whatever cannot be read is nobody's. @param best what was found so far for the pod
+   * whose this namespace was when it was seen before: only an older process tells anything new
+   */
+  #look(name: string, key: string, wanted: ReadonlyMap<string, WantedPod>, best: Found | undefined): Found | undefined {
     const directory = join(this.#proc, name);
     let held: HeldNetns | undefined;
     try {
-      const path = join(directory, 'ns/net');
-      const key = keyOf(path);
-      if (seen.has(key)) return undefined;
+      const ticks = startTicks(readFileSync(join(directory, 'stat'), 'utf8'));
+      if (ticks === undefined || (best !== undefined && best.ticks <= ticks)) return undefined;
       const owner = cgroupOwner(readFileSync(join(directory, 'cgroup'), 'utf8'));
       const pod = owner.kind === 'pod' ? wanted.get(owner.uid) : undefined;
       if (pod === undefined) return undefined;
-      const ticks = startTicks(readFileSync(join(directory, 'stat'), 'utf8'));
-      if (ticks === undefined) return undefined;
-      held = HeldNetns.open(path);
+      if (best?.uid === pod.uid && best.held.key === key) return { ...best, ticks };
+      held = HeldNetns.open(join(directory, 'ns/net'));
       // Opened after it was looked at: it may be another process's by now.
       if (held.key === key && ownsAddress(held.netns, pod.ips)) {
-        seen.add(key);
         const result = { uid: pod.uid, held, ticks };
         held = undefined;
         return result;
