@@ -169,6 +169,24 @@ describe('kubernetes pod source', LIMIT, () => {
     assert.deepEqual(names(source), ['b', 'c']);
   });
 
+  test('an answer that is no list, as of a proxy in between, is not an empty one', async t => {
+    const server = await startServer(t);
+    server.put(pod('a'));
+    const { source, told, started } = follow(t, server);
+    await started;
+    await server.until(() => server.watchCount === 2);
+    // What follows is a Status, which has no items.
+    server.faults.fail = (_path, isWatch) => (isWatch ? 410 : 200);
+    server.breakConnections();
+    while (source.problems().length === 0) await new Promise(setImmediate);
+    assert.match(source.problems()[0]?.message ?? '', /no list/);
+    assert.deepEqual(names(source), ['a']);
+    server.faults.fail = undefined;
+    server.put(pod('b'));
+    await told.until('pod b 10.0.0.1');
+    assert.deepEqual(told.lines, ['pod b 10.0.0.1']);
+  });
+
   test('a list that is forbidden is not an empty one: the start waits until it is allowed', async t => {
     const server = await startServer(t);
     server.put(pod('a'));

@@ -34,6 +34,16 @@ export function refused(scope: Scope, verb: string, status: number, body: unknow
   };
 }
 
+/** Success, by its status, and something else than a list. */
+export function noList(scope: Scope): KubeProblem {
+  return {
+    code: 'kube.failed',
+    severity: 'error',
+    message: `cannot list ${describe(scope)}: the answer is no list`,
+    remedy: 'see what answers at that address: a proxy, or another server; what was seen last stays in force',
+  };
+}
+
 /** No answer. */
 export function thrown(scope: Scope, error: unknown): KubeProblem {
   return {

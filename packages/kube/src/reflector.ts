@@ -16,7 +16,7 @@ import type { Discovery } from './discovery.ts';
 import { at, listAt, textAt } from './json.ts';
 import type { KubeClient, KubeResponse } from './kube-client.ts';
 import { isExpired } from './refusal.ts';
-import { forbidden, refused, thrown } from './reflector-problems.ts';
+import { forbidden, noList, refused, thrown } from './reflector-problems.ts';
 import { apiVersionOf, collectionPath, qualifiedName, type ResourceType } from './resource-type.ts';
 import type { Timing } from './timing.ts';
 import { readWatch, type WatchEnd } from './watch-reader.ts';
@@ -75,6 +75,11 @@ export interface ReflectorCounts {
   oversized: number;
   /** Events that were no JSON or no event. */
   malformed: number;
+}
+
+/** Go writes an empty list as null. */
+function isList(body: unknown): boolean {
+  return Array.isArray(at(body, 'items')) || textAt(body, 'kind').endsWith('List');
 }
 
 export class Reflector {
@@ -179,6 +184,8 @@ export class Reflector {
         continue;
       }
       if (response.status !== 200) return this.#refused('list', response, state);
+      // Whoever answers in the server's stead must not take everything away.
+      if (!isList(response.body)) return this.#failed(noList(this.scope), state);
       for (const item of listAt(response.body, 'items')) known.put(item, apiVersion);
       token = textAt(response.body, 'metadata', 'continue');
       if (token !== '') continue;
