@@ -14,6 +14,7 @@ export { askJson } from './up/ask.ts';
 export { Supervisor, type SupervisorOptions } from './up/supervisor.ts';
 export { isUp, PART_NAMES, type PartName, type PartState, readUpStatus, type UpStatus } from './up/up-status.ts';
 export {
+  checkNames,
   parsePublish,
   parseService,
   type PublishedPort,

@@ -1,9 +1,11 @@
 // The socket at which `ambit run`, `ps` and `down` ask the agent. Whoever may open it may start workloads of any identity,
 // so it belongs to the one user who brought the mesh up (and to root), and the file's permissions are the authorisation.
+// That user has no rights of root's by it: what he asks for is his own processes', and the kernel says who asks.
 import { chmodSync, chownSync, rmSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { once } from 'node:events';
 import { faultText, type Log } from '@ambit/log';
+import { peerUid } from './peer-uid.ts';
 import { LocalError } from './errors.ts';
 import type { LocalWorkloads } from './local-workloads.ts';
 import { readWorkloadRequest } from './workload.ts';
@@ -76,15 +78,17 @@ async function answer(deps: LocalServerDeps, log: Log, request: IncomingMessage,
 async function act({ workloads, containers }: LocalServerDeps, request: IncomingMessage): Promise<object> {
   const { method = 'GET', url = '/' } = request;
   const [, version, what, namespace, name] = url.split('/');
+  const caller = peerUid(request.socket);
   if (version === 'v1' && what === 'workloads') {
     if (method === 'GET' && namespace === undefined) return { workloads: workloads.list(), containers: containers() };
     if (method === 'POST' && namespace === undefined)
-      return workloads.create(readWorkloadRequest(await bodyOf(request)));
+      return workloads.create(readWorkloadRequest(await bodyOf(request)), caller);
     if (method === 'DELETE' && namespace !== undefined && name !== undefined) {
-      await workloads.stop(namespace, name);
+      await workloads.stop(namespace, name, caller);
       return {};
     }
     if (method === 'DELETE' && namespace === undefined) {
+      if (caller !== 0) throw new LocalError('local.rights', 'only root ends everything', { next: 'sudo ambit down' });
       await workloads.stopAll();
       return {};
     }

@@ -27,7 +27,7 @@ import {
 import { PortForwarder } from './published-port.ts';
 import { Registry } from './registry.ts';
 import { hostsFile, resolvConf } from './resolver-files.ts';
-import { type Workload, workloadKey, type WorkloadRequest } from './workload.ts';
+import { type PublishedPort, type Workload, workloadKey, type WorkloadRequest } from './workload.ts';
 
 export interface LocalWorkloadsDeps {
   readonly paths: LocalPaths;
@@ -135,11 +135,13 @@ export class LocalWorkloads implements PodSource {
 
   /**
    * Resolves when the workload has its network and, as a member, is protected: then its process may go on.
+   * @param caller user who asks: others than root may offer their own processes only, and no ports that are root's
    * @throws local.name_taken, local.workload_gone, local.foreign_network, local.addresses_used_up, local.network,
-   *   local.port_taken, local.service_conflict, local.not_enrolled; nothing is left then
+   *   local.port_taken, local.rights, local.service_conflict, local.not_enrolled; nothing is left then
    */
-  async create(request: WorkloadRequest): Promise<Workload> {
+  async create(request: WorkloadRequest, caller: number): Promise<Workload> {
     const key = workloadKey(request);
+    if (caller !== 0) checkPorts(request.publish);
     if (this.#events === undefined) throw new LocalError('local.not_up', 'the agent has not begun yet');
     if (this.#entries.has(key) || this.#reserved.has(key)) {
       throw new LocalError('local.name_taken', `there is a workload ${key} already`, {
@@ -153,8 +155,8 @@ export class LocalWorkloads implements PodSource {
     this.#reserved.add(key);
     const number = this.#numbers.take();
     try {
-      const workload = this.#describe(request, number);
-      connectWorkload(this.#deps.network, netnsPathOf(workload), number);
+      const workload = this.#describe(request, number, caller);
+      connectWorkload(this.#deps.network, netnsPathOf(workload), workload);
       this.#writeFiles(workload);
       this.#registry.save(workload);
       const entry = await this.#take(workload);
@@ -176,12 +178,14 @@ export class LocalWorkloads implements PodSource {
     }
   }
 
-  /** Ends a workload's processes, politely first, and everything else of it. @throws local.unknown_workload */
-  async stop(namespace: string, name: string): Promise<void> {
+  /** Ends a workload's processes, politely first, and everything else of it. @throws local.unknown_workload, local.rights */
+  async stop(namespace: string, name: string, caller: number): Promise<void> {
     const entry = this.#entries.get(`${namespace}/${name}`);
     if (entry === undefined) {
       throw new LocalError('local.unknown_workload', `there is no workload ${namespace}/${name}`, { next: 'ambit ps' });
     }
+    const owner = ownerOf(entry.workload.process.pid);
+    if (caller !== 0 && owner !== undefined && owner !== caller) throw notYours(`workload ${namespace}/${name}`);
     await this.#end(entry, 'SIGTERM');
   }
 
@@ -189,10 +193,10 @@ export class LocalWorkloads implements PodSource {
     await Promise.all([...this.#entries.values()].map(async entry => this.#end(entry, 'SIGTERM')));
   }
 
-  #describe(request: WorkloadRequest, number: number): Workload {
+  #describe(request: WorkloadRequest, number: number, caller: number): Workload {
     const { pid, runnerPid, ...rest } = request;
-    const process = this.#allowedProcess(pid);
-    const runner = this.#allowedProcess(runnerPid);
+    const process = this.#allowedProcess(pid, caller);
+    const runner = this.#allowedProcess(runnerPid, caller);
     const netnsName = netnsNameOf(pid);
     if (netnsName === undefined) throw gone();
     return {
@@ -208,12 +212,13 @@ export class LocalWorkloads implements PodSource {
     };
   }
 
-  #allowedProcess(pid: number): ProcessIdentity {
+  /** Root's services with networks of their own would be connected, and killed, by whoever may name their processes. */
+  #allowedProcess(pid: number, caller: number): ProcessIdentity {
     const identity = identifyProcess(pid);
     const owner = ownerOf(pid);
     if (identity === undefined || owner === undefined) throw gone();
-    if (this.#options.allowedUids.includes(owner)) return identity;
-    throw new LocalError('local.foreign_network', `process ${pid} belongs to another user`);
+    if (this.#options.allowedUids.includes(owner) && (caller === 0 || caller === owner)) return identity;
+    throw notYours(`process ${pid}`);
   }
 
   /** Publishes its ports and counts it in. @throws local.port_taken */
@@ -360,6 +365,20 @@ function readIfThere(path: string): string | undefined {
   } catch {
     return undefined;
   }
+}
+
+/** The kernel's own bound for ordinary users: the agent, who listens for them, has none. @throws local.rights */
+function checkPorts(ports: readonly PublishedPort[]): void {
+  const first = Number(readIfThere('/proc/sys/net/ipv4/ip_unprivileged_port_start') ?? 1024);
+  const low = ports.find(({ hostPort }) => hostPort < first);
+  if (low === undefined) return;
+  throw new LocalError('local.rights', `port ${low.hostPort} of this machine is for root to publish`, {
+    next: `use sudo, or a port from ${first}: --publish ${Math.max(first, 8000) + (low.hostPort % 1000)}:${low.port}`,
+  });
+}
+
+function notYours(what: string): LocalError {
+  return new LocalError('local.rights', `${what} belongs to another user`, { next: 'use sudo' });
 }
 
 function gone(): LocalError {

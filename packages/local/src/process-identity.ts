@@ -1,6 +1,6 @@
 // Processes by id and start time, since ids are used again; and who is in a network namespace. Reads procfs only
 // (proc_pid_stat(5)). Linux.
-import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 
 export interface ProcessIdentity {
   readonly pid: number;
@@ -26,10 +26,24 @@ export function isAlive({ pid, startTicks }: ProcessIdentity): boolean {
   return identifyProcess(pid)?.startTicks === startTicks;
 }
 
-/** Real owner as procfs shows it; undefined when it is gone. */
+/**
+ * The one user whose rights it has; undefined when it is gone, or has those of several (a setuid program on its way). What
+ * the owner of its files in procfs says is root for any process that may not be traced.
+ */
 export function ownerOf(pid: number): number | undefined {
+  return onlyIdOf(pid, /^Uid:(.*)$/m);
+}
+
+/** Its one group, as `ownerOf`. */
+export function groupOf(pid: number): number | undefined {
+  return onlyIdOf(pid, /^Gid:(.*)$/m);
+}
+
+function onlyIdOf(pid: number, line: RegExp): number | undefined {
   try {
-    return statSync(`/proc/${pid}`).uid;
+    const ids = line.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? '';
+    const [first, ...others] = new Set(ids.trim().split(/\s+/).map(Number));
+    return others.length === 0 && Number.isSafeInteger(first) ? first : undefined;
   } catch {
     return undefined;
   }
@@ -39,6 +53,15 @@ export function ownerOf(pid: number): number | undefined {
 export function netnsNameOf(pid: number | 'self'): string | undefined {
   try {
     return readlinkSync(`/proc/${pid}/ns/net`);
+  } catch {
+    return undefined;
+  }
+}
+
+/** `user:[4026531837]`; undefined when unreadable or gone. */
+export function userNamespaceOf(pid: number | 'self'): string | undefined {
+  try {
+    return readlinkSync(`/proc/${pid}/ns/user`);
   } catch {
     return undefined;
   }

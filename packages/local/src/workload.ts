@@ -105,12 +105,19 @@ export function parseService(text: string): ServicePort {
   return { name, port: Number(port), targetPort: Number(target) };
 }
 
-function readCommon(fields: Record<string, unknown>) {
-  const { isMember, version, publish, services, command, logPath } = fields;
+/** Names that become names of files, identities and in DNS. @throws local.argument */
+export function checkNames(fields: Readonly<Record<string, unknown>>) {
   return {
     name: readText(fields['name'], 'name', LABEL),
     namespace: readText(fields['namespace'], 'namespace', LABEL),
     serviceAccount: readText(fields['serviceAccount'], 'service account', LABEL),
+  };
+}
+
+function readCommon(fields: Record<string, unknown>) {
+  const { isMember, version, publish, services, command, logPath } = fields;
+  return {
+    ...checkNames(fields),
     isMember: isMember === true,
     version: version === undefined ? undefined : readText(version, 'version', VERSION),
     publish: readList(publish, 'publish', MAX_PORTS).map(readPublished),

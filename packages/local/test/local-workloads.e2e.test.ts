@@ -274,8 +274,10 @@ describe('workloads of this machine', { skip: sandboxSkip(), concurrency: false 
     await machine.startAgent();
     try {
       const request = { ...REQUEST, name: 'x', command: ['x'], pid: process.pid, runnerPid: process.pid };
-      await assert.rejects(machine.workloads.create(request), { code: 'local.foreign_network' });
-      await assert.rejects(machine.workloads.create({ ...request, pid: 0x7ffffff0 }), { code: 'local.workload_gone' });
+      await assert.rejects(machine.workloads.create(request, 0), { code: 'local.foreign_network' });
+      await assert.rejects(machine.workloads.create({ ...request, pid: 0x7ffffff0 }, 0), {
+        code: 'local.workload_gone',
+      });
       assert.deepEqual(machine.workloads.list(), []);
     } finally {
       await machine.close();

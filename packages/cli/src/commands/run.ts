@@ -4,6 +4,7 @@ import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { basename, join } from 'node:path';
 import {
+  checkNames,
   etcOf,
   type LocalDirectories,
   LocalError,
@@ -54,6 +55,8 @@ export async function run(command: readonly string[], flags: RunFlags): Promise<
       throw new LocalError('local.unsupported', 'a mesh without root publishes no ports', { next: 'sudo ambit up' });
     }
     const name = flags.name ?? defaultName(command[0] ?? '');
+    // Files are named after them.
+    checkNames({ name, namespace: flags.namespace, serviceAccount: flags.serviceAccount });
     if (flags.detach === true) return await detach(name, command, flags);
     const launched = await start(directories, name, command, flags);
     if (flags.logTo !== undefined) say({ ok: true, ip: launched.workload.ip4 });

@@ -41,9 +41,15 @@ export function workloadAddresses({ subnets, hasIp6 }: HostNetwork, number: numb
  * Connects a fresh namespace. @throws local.foreign_network when it is the host's, or somebody's who has links in it;
  * local.network. Nothing is left then.
  */
-export function connectWorkload(network: HostNetwork, netnsPath: string, number: number): void {
+export function connectWorkload(
+  network: HostNetwork,
+  netnsPath: string,
+  { number, netnsName }: { readonly number: number; readonly netnsName: string },
+): void {
   const name = hostInterfaceOf(number);
   using netns = openNetns(netnsPath);
+  // A process may have changed its namespace since it was looked at, and what is in the one that was seen will be killed.
+  if (netnsName !== `net:[${netns.identity.ino}]`) throw foreign(netnsPath);
   checkFresh(netns, netnsPath);
   try {
     removeLink(name);
@@ -88,7 +94,11 @@ function checkFresh(netns: NetNs, path: string): void {
   // Tunnels that the kernel puts into every new namespace are down.
   const hasLinks = () => netns.run(() => listLinks().some(({ isLoopback, isUp }) => isUp && !isLoopback));
   if (!netns.same(own) && !hasLinks()) return;
-  throw new LocalError('local.foreign_network', 'the process is in a network that is not fresh', { where: path });
+  throw foreign(path);
+}
+
+function foreign(where: string): LocalError {
+  return new LocalError('local.foreign_network', 'the process is in a network that is not fresh', { where });
 }
 
 function furnishHost({ subnets, hasIp6 }: HostNetwork, number: number): void {

@@ -1,5 +1,5 @@
 // How the parts of the mesh of this machine stand, as the supervisor writes it to a file for `ambit up`, `ps` and `down`.
-import { mkdirSync, readFileSync } from 'node:fs';
+import { lstatSync, mkdirSync, readFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { writeAtomically } from '../atomic-file.ts';
 import { isAlive, type ProcessIdentity } from '../process-identity.ts';
@@ -35,7 +35,10 @@ export function writeUpStatus(path: string, status: UpStatus): void {
 /** The status of a supervisor that lives; undefined when there is none. */
 export function readUpStatus(path: string): UpStatus | undefined {
   try {
-    // Written by our own supervisor only, in a directory that is not others'.
+    // A user's own may be below /tmp, where others can put one that leads him into their mesh.
+    const { uid } = lstatSync(path);
+    if (uid !== 0 && uid !== process.getuid?.()) return undefined;
+    // Written by our own supervisor only.
     const status = JSON.parse(readFileSync(path, 'utf8')) as UpStatus;
     return isAlive(status.supervisor) ? status : undefined;
   } catch {
