@@ -7,6 +7,7 @@ import { type LocalDirectories, localPaths } from './directories.ts';
 import { LocalServer } from './local-server.ts';
 import { LocalWorkloads } from './local-workloads.ts';
 import { ensureHostNetwork } from './net/host-network.ts';
+import { watchHostNetwork } from './net/host-watch.ts';
 import { NODE_NAME } from './objects.ts';
 import { ObjectsFile } from './objects-file.ts';
 
@@ -69,7 +70,13 @@ export async function runLocalAgent(options: LocalAgentOptions): Promise<number>
             log: log.scope('local'),
           },
         );
-        return { close: async () => server.close() };
+        const unwatch = watchHostNetwork(paths.network, log.scope('local'));
+        return {
+          close: async () => {
+            unwatch();
+            server.close();
+          },
+        };
       },
     ],
   });

@@ -9,7 +9,7 @@ import { errorText } from '@ambit/log';
 import { writeAtomically } from '../atomic-file.ts';
 import { LocalError } from '../errors.ts';
 import { chooseSubnets, type Subnets, subnetsOf } from './address-plan.ts';
-import { foreignAccepts, LOCAL_TABLE_NAME, localTable, ourAccepts } from './host-rules.ts';
+import { foreignAccepts, hasLocalTable, LOCAL_TABLE_NAME, localTable, ourAccepts } from './host-rules.ts';
 
 export interface HostNetwork {
   readonly subnets: Subnets;
@@ -41,7 +41,7 @@ export function ensureHostNetwork(notePath: string): HostNetwork {
     const subnets = known === undefined ? chooseSubnets(usedPrefixes()) : subnetsOf(known.octet);
     const hasIp6 = known?.hasIp6 ?? canHaveIp6();
     const wanted = hasIp6 ? [FORWARD_4, FORWARD_6] : [FORWARD_4];
-    const off = wanted.filter(path => readFileSync(path, 'utf8').trim() === '0');
+    const off = wanted.filter(isOff);
     const switchedOn = [...new Set([...(known?.switchedOn ?? []), ...off])];
     mkdirSync(dirname(notePath), { recursive: true });
     writeAtomically(notePath, JSON.stringify({ octet: subnets.octet, hasIp6, switchedOn } satisfies Changes));
@@ -57,6 +57,20 @@ export function ensureHostNetwork(notePath: string): HostNetwork {
       cause,
     });
   }
+}
+
+/**
+ * Makes what was made once more where somebody took it away: a firewall that is loaded anew, an engine that began later
+ * and drops what it does not know, a switch set back. @returns whether something was missing @throws local.network, local.state
+ */
+export function repairHostNetwork(notePath: string): boolean {
+  const known = readChanges(notePath);
+  if (known === undefined) return false;
+  const now = listing();
+  const isForwarding = [FORWARD_4, ...(known.hasIp6 ? [FORWARD_6] : [])].every(path => !isOff(path));
+  const isWhole = hasLocalTable(now) && foreignAccepts(now, subnetsOf(known.octet)).length === 0 && isForwarding;
+  if (!isWhole) ensureHostNetwork(notePath);
+  return !isWhole;
 }
 
 /** Puts everything back. @throws local.network */
@@ -90,6 +104,10 @@ function listing() {
   const answer = runNft({ nftables: [{ list: { ruleset: {} } }] }, { stateless: true }) as { nftables?: unknown };
   // libnftables' own words (libnftables-json(5)); what is looked at is checked where it is.
   return (Array.isArray(answer.nftables) ? answer.nftables : []) as Parameters<typeof foreignAccepts>[0];
+}
+
+function isOff(path: string): boolean {
+  return readFileSync(path, 'utf8').trim() === '0';
 }
 
 function readChanges(path: string): Changes | undefined {

@@ -29,10 +29,23 @@ interface ListedRule {
 
 type Expression = object;
 
-/** The table, whole: emptied and filled in one transaction. What leaves the workloads' network gets the host's address. */
+const FORGED: readonly Expression[] = [
+  { match: { op: '==', left: { meta: { key: 'iifname' } }, right: 'ambit*' } },
+  { match: { op: '==', left: { fib: { result: 'oif', flags: ['saddr', 'iif'] } }, right: false } },
+  { drop: null },
+];
+/** Rules of the table. */
+const LOCAL_RULES = 3;
+
+/**
+ * The table, whole: emptied and filled in one transaction. What leaves the workloads' network gets the host's address. What
+ * comes from a workload with an address that is not reached by its link is dropped: the addresses of plain traffic are
+ * what policies go by.
+ */
 export function localTable(subnets: Subnets): object {
   const table = { family: 'inet', name: LOCAL_TABLE_NAME };
   const chain = { family: 'inet', table: LOCAL_TABLE_NAME, name: 'postrouting' };
+  const entering = { family: 'inet', table: LOCAL_TABLE_NAME, name: 'prerouting' };
   const leaving = (protocol: 'ip' | 'ip6') => {
     const expr = [
       inSubnet(protocol, 'saddr', subnets),
@@ -49,6 +62,8 @@ export function localTable(subnets: Subnets): object {
       { add: { chain: { ...chain, type: 'nat', hook: 'postrouting', prio: 100, policy: 'accept' } } },
       leaving('ip'),
       leaving('ip6'),
+      { add: { chain: { ...entering, type: 'filter', hook: 'prerouting', prio: -300, policy: 'accept' } } },
+      { add: { rule: { family: 'inet', table: LOCAL_TABLE_NAME, chain: entering.name, expr: FORGED } } },
     ],
   };
 }
@@ -69,6 +84,11 @@ export function foreignAccepts(listed: readonly ListedObject[], subnets: Subnets
       .filter(expr => !present.has(`${family} ${table} ${name} ${JSON.stringify(expr)}`))
       .map(expr => ({ insert: { rule: { family, table, chain: name, expr } } }));
   });
+}
+
+/** Whether the table is as it was made, so far as counting shows: a firewall that is loaded anew takes it away whole. */
+export function hasLocalTable(listed: readonly ListedObject[]): boolean {
+  return listed.filter(({ rule }) => rule?.family === 'inet' && rule.table === LOCAL_TABLE_NAME).length === LOCAL_RULES;
 }
 
 /** The rules that `foreignAccepts` made, to be deleted by handle. */
