@@ -52,7 +52,7 @@ export async function down(flags: DownFlags): Promise<number> {
     removeHostNetwork(paths.network);
     rmSync(directories.run, { recursive: true, force: true });
     if (flags.purge === true) rmSync(directories.state, { recursive: true, force: true });
-    output.answer(wasThere ? `down${count === 0 ? '' : `, ${count} workloads ended`}\n` : 'was not up\n');
+    output.answer(wasThere ? `down${endedText(count)}\n` : 'was not up\n');
     return 0;
   } catch (error) {
     return tell(output, error);
@@ -68,7 +68,7 @@ async function downRootless(output: Output, flags: DownFlags, status: UpStatus):
   await endSupervisor(status.supervisor.pid, paths.upStatus);
   rmSync(directories.run, { recursive: true, force: true });
   if (flags.purge === true) rmSync(directories.state, { recursive: true, force: true });
-  output.answer(`down${count === 0 ? '' : `, ${count} workloads ended`}\n`);
+  output.answer(`down${endedText(count)}\n`);
   return 0;
 }
 
@@ -101,4 +101,8 @@ async function endSupervisor(pid: number, statusPath: string): Promise<void> {
     if (performance.now() > end) throw new LocalError('local.timeout', `process ${pid} does not end`);
     await delay(PERIOD_MS);
   }
+}
+
+function endedText(count: number): string {
+  return count === 0 ? '' : `, ${count} ${count === 1 ? 'workload' : 'workloads'} ended`;
 }

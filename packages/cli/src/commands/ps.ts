@@ -46,7 +46,7 @@ function workloadRow(workload: WorkloadView, isWide: boolean): string[] {
     meshText(isMember, status),
     ageText(createdAt),
   ];
-  return isWide ? [...row, ip6 ?? '', String(workload.process.pid), workload.command.join(' ')] : row;
+  return isWide ? [...row, ip6 ?? '', String(workload.process.pid), printable(workload.command.join(' '))] : row;
 }
 
 function containerRow({ pod, status, createdAt }: ContainerView, isWide: boolean): string[] {
@@ -65,4 +65,9 @@ function portsText({ publish, services }: WorkloadView): string {
 function meshText(isMember: boolean, status: WorkloadView['status']): string {
   if (!isMember) return 'outside';
   return status === 'enabled' ? 'protected' : 'waiting';
+}
+
+/** Others' words on a terminal: what would move its cursor is shown as a dot. */
+function printable(text: string): string {
+  return text.replaceAll(/\p{C}/gu, '·');
 }
