@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { after, afterEach, before, describe, test } from 'node:test';
 import { SILENT_LOG } from '@ambit/log';
-import { addAddress, deleteAddress, NetNs, ownedFdCount, Reactor } from '@ambit/native';
+import { addAddress, deleteAddress, NetNs, ownedFdCount, Reactor, runNft } from '@ambit/native';
 import { type PodNet, sandboxSkip, Topology } from '@ambit/testbed';
 import { createCniHooks } from '../src/agent/cni-hooks.ts';
 import { Enrolment, type EnrolmentOptions } from '../src/agent/enrolment.ts';
@@ -414,6 +414,28 @@ describe('enrolment', { skip: sandboxSkip(), timeout: 120_000 }, () => {
     await agent.enrolment.start(soon());
     assert.equal(agent.enrolment.isNetnsOf(UID(1), net(1).netnsPath), true);
     decoy.run(() => deleteAddress(1, `${net(1).ip4}/32`));
+  });
+
+  test('rules that cannot be taken out cost no descriptor, however often that is tried', async () => {
+    const source = new ListSource();
+    source.label('shop', false);
+    const noted = { annotations: { [REDIRECTION_ANNOTATION]: 'enabled' } };
+    await using agent = await bench(source, [1]);
+    await agent.enrolment.start(soon());
+    using netns = NetNs.open(net(1).netnsPath);
+    const tables = (verb: string) => ({
+      nftables: Array.from({ length: 1500 }, (_, i) => ({ [verb]: { table: { family: 'inet', name: `t${i}` } } })),
+    });
+    netns.run(() => runNft(tables('add')));
+    const counts: number[] = [];
+    for (let n = 0; n < 3; n++) {
+      source.put(podOn(1, { ...noted, labels: { n: String(n) } }));
+      await settled(agent.enrolment, UID(1), 'outside');
+      assert.equal(agent.enrolment.entry(UID(1))?.problem?.code, 'enrol.rules');
+      counts.push(ownedFdCount());
+    }
+    assert.equal(counts[2], counts[0]);
+    netns.run(() => runNft(tables('delete')));
   });
 
   test('a pod that ended is given up, and what vanished without a word is collected', async () => {

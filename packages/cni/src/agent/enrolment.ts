@@ -427,7 +427,11 @@ export class Enrolment {
     if (probes !== undefined && probed.length > 0) await probes.clear(entry.uid, probed);
     entry.probed = [];
     const held = isGone ? state.held : (state.held ?? (await this.#lookFor(pod)));
-    if (!isGone && held !== undefined) await backend.remove(held.netns);
+    if (!isGone && held !== undefined) {
+      // Ours from now on, also if what follows fails.
+      this.#hold(entry, held);
+      await backend.remove(held.netns);
+    }
     await zds.remove(entry.uid);
     if (isGone && held !== undefined) this.#claims.release(held);
     this.#setState(entry, { kind: 'outside', held: isGone ? undefined : held });
