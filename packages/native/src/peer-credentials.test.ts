@@ -7,9 +7,10 @@ import { SeqPacket } from './seqpacket.ts';
 
 test('the peer of a Unix socket is known by process, user and group', () => {
   const [one, other] = SeqPacket.pair();
-  using _first = one;
-  using _second = other;
-  assert.deepEqual(peerCredentials(one.fd), {
+  const seen = peerCredentials(one.fd);
+  one.close();
+  other.close();
+  assert.deepEqual(seen, {
     pid: process.pid,
     uid: process.getuid?.(),
     gid: process.getgid?.(),

@@ -53,7 +53,7 @@ describe("the kubelet's probes", { skip: sandboxSkip() }, () => {
     await writeFile(join(directory, 'comm'), 'kubelet\n');
     await writeFile(join(directory, 'cmdline'), '/usr/bin/kubelet');
     await writeFile(join(directory, 'status'), `Uid:\t${uid}\t${uid}\t${uid}\t${uid}\n`);
-    return HostProbes.start({ node, procRoot, snat: DEFAULT_PROBE_SNAT, ipv6: true });
+    return HostProbes.start({ node, procRoot, snat: DEFAULT_PROBE_SNAT, ipv6: true, branchInterfaces: false });
   }
 
   for (const family of FAMILIES) {
