@@ -92,21 +92,29 @@ export interface RouteSpec {
   readonly metric?: number;
 }
 
-/** The routes of one table, or of all. A table that does not exist is empty. @throws SysError, native.netlink, native.argument */
-export function listRoutes(table?: number, socket?: NetlinkSocket): Route[] {
+/**
+ * The routes of one table, or of all. A table that does not exist is empty. @param maxBytes of the kernel's answer for a family
+ * @throws SysError, native.netlink, native.bounds, native.argument
+ */
+export function listRoutes(table?: number, socket?: NetlinkSocket, maxBytes?: number): Route[] {
   if (table !== undefined) checkTable(table);
-  const read = (open: NetlinkSocket) => ([4, 6] as const).flatMap(family => dumpFamily(open, family, table));
+  const read = (open: NetlinkSocket) => ([4, 6] as const).flatMap(family => dumpFamily(open, family, table, maxBytes));
   return withRoute(socket, read);
 }
 
-function dumpFamily(socket: NetlinkSocket, family: RouteFamily, table: number | undefined): Route[] {
+function dumpFamily(
+  socket: NetlinkSocket,
+  family: RouteFamily,
+  table: number | undefined,
+  maxBytes: number | undefined,
+): Route[] {
   const request = new NetlinkWriter(RTMSG_BYTES);
   request.header.writeUInt8(familyNumber(family), 0);
   // Kernels before 4.20 ignore it, hence the filter below.
   if (table !== undefined) request.u32(RTA_TABLE, table);
   let entries: Buffer[];
   try {
-    entries = socket.dump(RTM_GETROUTE, request.finish());
+    entries = socket.dump(RTM_GETROUTE, request.finish(), maxBytes);
   } catch (error) {
     if (error instanceof SysError && error.errno === Errno.ENOENT) return [];
     throw error;

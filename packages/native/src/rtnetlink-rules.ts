@@ -81,16 +81,19 @@ export interface Rule {
   readonly hasMore: boolean;
 }
 
-/** All rules of both families, each family in order of priority. @throws SysError, native.netlink */
-export function listRules(socket?: NetlinkSocket): Rule[] {
-  return withRoute(socket, open => ([4, 6] as const).flatMap(family => dumpFamily(open, family)));
+/**
+ * All rules of both families, each family in order of priority. @param maxBytes of the kernel's answer for a family
+ * @throws SysError, native.netlink, native.bounds
+ */
+export function listRules(socket?: NetlinkSocket, maxBytes?: number): Rule[] {
+  return withRoute(socket, open => ([4, 6] as const).flatMap(family => dumpFamily(open, family, maxBytes)));
 }
 
-function dumpFamily(socket: NetlinkSocket, family: RouteFamily): Rule[] {
+function dumpFamily(socket: NetlinkSocket, family: RouteFamily, maxBytes: number | undefined): Rule[] {
   const payload = new Uint8Array(FIB_RULE_HDR_BYTES);
   payload[0] = familyNumber(family);
   return socket
-    .dump(RTM_GETRULE, payload)
+    .dump(RTM_GETRULE, payload, maxBytes)
     .flatMap(entry => readRule(entry) ?? [])
     .filter(rule => rule.family === family);
 }

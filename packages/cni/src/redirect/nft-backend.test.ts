@@ -193,6 +193,21 @@ describe('nftables in a namespace', { skip: netNsSkip() }, () => {
     netns.run(() => runNft({ nftables: [{ delete: { table: { family: 'ip', name: 'nat' } } }] }));
   });
 
+  test('more routes than can be looked through are drift of a member, and nothing of anybody else', async () => {
+    using crowded = podLikeNetNs();
+    await backend.apply(crowded, plan);
+    const routes = Array.from(
+      { length: 16_000 },
+      (_, i) => `route add local 10.1.${i >> 8}.${i & 255}/32 dev lo table 100`,
+    );
+    runIn(crowded, 'ip', ['-batch', '-'], routes.join('\n'));
+    assert.deepEqual(await driftOf(crowded), [
+      'there are too many routing rules, or routes in table 100, to look through',
+    ]);
+    await backend.remove(crowded);
+    assert.deepEqual(await driftOf(crowded, 'nothing'), []);
+  });
+
   test('more tables than can be listed are drift, and a refusal to whoever programs', async () => {
     using crowded = podLikeNetNs();
     const tables = Array.from({ length: 1500 }, (_, i) => ({ add: { table: { family: 'inet', name: `t${i}` } } }));

@@ -9,6 +9,7 @@ import {
   Errno,
   listRoutes,
   listRules,
+  NativeError,
   NetlinkProtocol,
   NetlinkSocket,
   type Route,
@@ -28,6 +29,8 @@ const LOOPBACK_DEVICE = 1;
 const MARK = { value: CONNECTION_MARK, mask: MARK_MASK } as const;
 /** Bound for the removal of the same rule added several times, before kernels refused that. */
 const MAX_DUPLICATES = 8;
+/** Of the kernel's answer, for a family: some 5000 rules. Root in a pod makes as many as he likes, and we look every 4 s. */
+const MAX_LIST_BYTES = 512 * 1024;
 /** What a kernel without IPv6 answers. */
 const NO_FAMILY: readonly number[] = [Errno.EAFNOSUPPORT, Errno.EOPNOTSUPP];
 
@@ -35,6 +38,8 @@ const NO_FAMILY: readonly number[] = [Errno.EAFNOSUPPORT, Errno.EOPNOTSUPP];
 export interface RoutingState {
   readonly rules: readonly Rule[];
   readonly routes: readonly Route[];
+  /** There were more than are looked through: nothing is known of them. */
+  readonly isTooMuch: boolean;
 }
 
 /** @throws CniError enrol.routes */
@@ -75,12 +80,23 @@ export function removeRedirectRoutes(): void {
 export function routingState(): RoutingState {
   return orThrow('enrol.routes', 'routing rules and routes cannot be listed', () => {
     using socket = NetlinkSocket.open(NetlinkProtocol.ROUTE);
-    return { rules: listRules(socket), routes: listRoutes(ROUTE_TABLE, socket) };
+    try {
+      const rules = listRules(socket, MAX_LIST_BYTES);
+      return { rules, routes: listRoutes(ROUTE_TABLE, socket, MAX_LIST_BYTES), isTooMuch: false };
+    } catch (error) {
+      if (!(error instanceof NativeError) || error.code !== 'native.bounds') throw error;
+      return { rules: [], routes: [], isTooMuch: true };
+    }
   });
 }
 
 /** What of ours is missing, or with no plan, what of ours is there. */
 export function routingDrift(state: RoutingState, plan: RedirectPlan | undefined): readonly Drift[] {
+  if (state.isTooMuch) {
+    // Of somebody who is no member it is none of our business.
+    const what = `there are too many routing rules, or routes in table ${ROUTE_TABLE}, to look through`;
+    return plan === undefined ? [] : [{ part: 'routing-rule', what }];
+  }
   const wanted = plan === undefined ? [] : wantedFamilies(plan);
   return ([4, 6] as const).flatMap(family => {
     const isWanted = wanted.includes(family);
