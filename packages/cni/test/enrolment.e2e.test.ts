@@ -400,6 +400,34 @@ describe('enrolment', { skip: sandboxSkip(), timeout: 120_000 }, () => {
     assert.equal(source.status(UID(2)), 'enabled');
   });
 
+  for (const [where, hasRules, note] of [
+    ['before the rules', false, undefined],
+    ['between rules and ztunnel', true, undefined],
+    ['between ztunnel and the last note', true, 'pending'],
+    ['after all of it, with its rules flushed since', false, 'enabled'],
+  ] as const) {
+    test(`an agent that died ${where}: the next one ends where it should, captured first`, async () => {
+      const source = new ListSource();
+      source.label('shop', true);
+      source.put(podOn(1, note === undefined ? {} : { annotations: { [REDIRECTION_ANNOTATION]: note } }));
+      if (hasRules) {
+        using netns = NetNs.open(net(1).netnsPath);
+        await new NftablesBackend().apply(netns, { ...PLAN, bypassInbound: false, virtualInterfaces: [] });
+      }
+      await using agent = await bench(source, [1]);
+      await agent.enrolment.start(soon());
+      assert.deepEqual(await drift(1, true), [], 'captured before a ztunnel is let in');
+      agent.zds.listen();
+      const announced = await agent.proxy().takeSnapshot();
+      assert.deepEqual(
+        announced.map(({ request }) => request.kind),
+        ['add'],
+      );
+      await settled(agent.enrolment, UID(1), 'served');
+      assert.equal(source.status(UID(1)), 'enabled');
+    });
+  }
+
   test('of two namespaces of a pod the one with its oldest process counts, whichever is seen first', async () => {
     const source = new ListSource();
     source.label('shop', true);
