@@ -25,8 +25,13 @@ export function localDirectories(inputs: DirectoryInputs): LocalDirectories {
   const home = env['HOME'] || '/';
   return {
     state: join(env['XDG_STATE_HOME'] || join(home, '.local/state'), 'ambit'),
-    run: join(env['XDG_RUNTIME_DIR'] || `/tmp/ambit-${uid}`, 'ambit'),
+    run: join(env['XDG_RUNTIME_DIR'] || sharedRuntime(uid), 'ambit'),
   };
+}
+
+/** Where a user without a runtime directory has his: others can make it before him, see `claimDirectory`. */
+export function sharedRuntime(uid: number): string {
+  return `/tmp/ambit-${uid}`;
 }
 
 /** Names below the two directories, in one place: several processes meet at them. */

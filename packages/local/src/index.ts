@@ -1,10 +1,11 @@
 export { type ContainerView } from './containers/containers.ts';
-export { type LocalDirectories, localDirectories, localPaths, type LocalPaths } from './directories.ts';
+export { type LocalDirectories, localDirectories, localPaths, type LocalPaths, sharedRuntime } from './directories.ts';
 export { LocalError, type LocalErrorCode } from './errors.ts';
 export { type LocalAgentOptions, runLocalAgent } from './local-agent.ts';
 export { etcOf, removeLeftovers, runningWorkloads } from './leftovers.ts';
 export { type WorkloadView } from './local-workloads.ts';
 export { removeHostNetwork } from './net/host-network.ts';
+export { claimDirectory } from './own-directory.ts';
 export { signalProcess } from './process-identity.ts';
 export { olderLog, RotatingLog } from './rotating-log.ts';
 export { enterWorkload } from './run/enter.ts';

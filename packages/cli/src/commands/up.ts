@@ -1,9 +1,10 @@
 // `ambit up`: the mesh of this machine in the background, or as one unit of systemd. Repeating it shows how it stands.
 import { spawn } from 'node:child_process';
 import { closeSync, mkdirSync, openSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import {
+  claimDirectory,
   isUp,
   type LocalDirectories,
   LocalError,
@@ -12,6 +13,7 @@ import {
   PART_NAMES,
   type PartName,
   readUpStatus,
+  sharedRuntime,
   signalProcess,
   Supervisor,
   type UpStatus,
@@ -48,6 +50,7 @@ export async function up(flags: UpFlags): Promise<number> {
     if (running !== undefined) return await follow(output, directories);
     const ambit = ambitCommand();
     if (isRootless) {
+      if (dirname(directories.run) === sharedRuntime(uid)) claimDirectory(sharedRuntime(uid), uid);
       // Inside, whoever called is user 0.
       const args = ['up', '--foreground', '--rootless', '--owner', '0', ...placesFlags(directories)];
       startInBackground(directories, [...NEW_NAMESPACES, ...ambit, ...args]);
