@@ -4,7 +4,7 @@
 import { chmodSync, chownSync, rmSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { once } from 'node:events';
-import { faultText, type Log } from '@ambit/log';
+import { errorText, faultText, type Log } from '@ambit/log';
 import { peerUid } from './peer-uid.ts';
 import { LocalError } from './errors.ts';
 import type { LocalWorkloads } from './local-workloads.ts';
@@ -65,14 +65,29 @@ async function answer(deps: LocalServerDeps, log: Log, request: IncomingMessage,
   try {
     send(response, 200, await act(deps, request));
   } catch (error) {
-    if (error instanceof LocalError) {
-      const { code, message, where, next } = error;
+    const said = error instanceof LocalError ? error : noRoom(error);
+    if (said !== undefined) {
+      const { code, message, where, next } = said;
       send(response, STATUS[code] ?? 422, { code, message, where, next });
     } else {
       log.error('Cannot answer', { error: faultText(error) });
-      send(response, 500, { code: 'local.part_failed', message: 'the agent could not answer; its log says why' });
+      send(response, 500, {
+        code: 'local.part_failed',
+        message: 'the agent could not answer; its log says why',
+        next: 'ambit up says where the logs are',
+      });
     }
   }
+}
+
+/** A disk that is full or read-only: no fault of ours, and its log may be on the same. */
+function noRoom(error: unknown): LocalError | undefined {
+  const { code, path } = error instanceof Error ? (error as NodeJS.ErrnoException) : {};
+  if (code !== 'ENOSPC' && code !== 'EDQUOT' && code !== 'EROFS') return undefined;
+  return new LocalError('local.state', `the agent cannot write its files: ${errorText(error)}`, {
+    where: path,
+    next: 'make room, then run it again; df shows where it is full',
+  });
 }
 
 async function act({ workloads, containers }: LocalServerDeps, request: IncomingMessage): Promise<object> {

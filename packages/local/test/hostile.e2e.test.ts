@@ -132,6 +132,21 @@ describe('the mesh of one machine among the hostile', { skip: sandboxSkip(), con
     assert.equal(readUpStatus(path), undefined);
   });
 
+  test('a full disk is said as such, and nothing is left of the workload', t => {
+    const etc = join(machine.directory, 'run/etc');
+    sh(`mount -t tmpfs -o size=4k none ${etc}`);
+    t.after(() => sh(`umount ${etc}`));
+    assert.equal(spawnSync('sh', ['-c', `echo full > ${etc}/fill`]).status, 0);
+    const answer = machine.ambit('run', ['--name', 'late', '--', 'echo', 'ran']);
+    assert.equal(answer.status, 1);
+    assert.match(answer.stderr, /cannot write its files: ENOSPC.*\[local\.state\]/);
+    assert.equal(answer.stdout, '');
+    assert.equal(
+      machine.workloads().some(({ name }) => name === 'late'),
+      false,
+    );
+  });
+
   test('a name is checked before a file is made of it', () => {
     const logs = join(machine.directory, 'state/log');
     mkdirSync(join(logs, 'workloads/default.'), { recursive: true });
