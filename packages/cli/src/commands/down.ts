@@ -17,6 +17,7 @@ import {
 } from '@ambit/local';
 import { SILENT_LOG } from '@ambit/log';
 import { type Output, processOutput } from '../render/output.ts';
+import { whileWaiting } from '../render/waiting.ts';
 import { askMesh, directoriesOf, type MeshFlags, tell, uid } from './local-mesh.ts';
 import { rootlessStatus } from './rootless.ts';
 import { removeUnit } from './up-systemd.ts';
@@ -47,7 +48,8 @@ export async function down(flags: DownFlags): Promise<number> {
     const count = await endWorkloads(output, directories, flags.force === true);
     // systemd would start it again.
     removeUnit(flags.dir);
-    if (status !== undefined) await endSupervisor(status.supervisor.pid, paths.upStatus);
+    if (status !== undefined)
+      await whileWaiting(output, 'the parts end', endSupervisor(status.supervisor.pid, paths.upStatus));
     await removeLeftovers(paths, SILENT_LOG);
     removeHostNetwork(paths.network);
     rmSync(directories.run, { recursive: true, force: true });
@@ -65,7 +67,7 @@ async function downRootless(output: Output, flags: DownFlags, status: UpStatus):
   const paths = localPaths(directories);
   const count = await endWorkloads(output, directories, flags.force === true);
   for (const { process: first } of runningWorkloads(paths, SILENT_LOG)) signalProcess(first.pid, 'SIGKILL');
-  await endSupervisor(status.supervisor.pid, paths.upStatus);
+  await whileWaiting(output, 'the parts end', endSupervisor(status.supervisor.pid, paths.upStatus));
   rmSync(directories.run, { recursive: true, force: true });
   if (flags.purge === true) rmSync(directories.state, { recursive: true, force: true });
   output.answer(`down${endedText(count)}\n`);
@@ -81,7 +83,8 @@ async function endWorkloads(output: Output, directories: LocalDirectories, isFor
     throw new LocalError('local.running', `workloads run here: ${names}`, { next: 'ambit down --force ends them too' });
   }
   // Politely, by the agent; without one they are ended with what else is left.
-  await askMesh(directories, 'DELETE', '/v1/workloads').catch(() => undefined);
+  const asked = askMesh(directories, 'DELETE', '/v1/workloads').catch(() => undefined);
+  await whileWaiting(output, 'workloads end', asked);
   return running.length;
 }
 

@@ -20,6 +20,7 @@ import {
 } from '@ambit/local';
 import { errorText } from '@ambit/log';
 import { processOutput } from '../render/output.ts';
+import { whileWaiting } from '../render/waiting.ts';
 import { rootlessStatus, runInside } from './rootless.ts';
 import { ambitCommand, askMesh, directoriesOf, type MeshFlags, tell, uid } from './local-mesh.ts';
 
@@ -92,7 +93,8 @@ async function start(
     user: runUser(process.env, uid, process.getgid?.() ?? 0),
     env: { ...process.env, ...Object.fromEntries((flags.env ?? []).map(readVariable)) },
     etc: etcOf(localPaths(directories), { namespace, name }),
-    ask: async (method, path, body) => askMesh(directories, method, path, body),
+    ask: async (method, path, body) =>
+      whileWaiting(processOutput(), `${namespace}/${name} joins the mesh`, askMesh(directories, method, path, body)),
     output: log === undefined ? undefined : chunk => log.write(chunk),
   });
 }
@@ -127,7 +129,7 @@ async function detach(name: string, command: readonly string[], flags: RunFlags)
   const { promise, resolve } = Promise.withResolvers<Word | undefined>();
   child.once('message', word => resolve(word as Word));
   child.once('exit', () => resolve(undefined));
-  const word = await promise;
+  const word = await whileWaiting(output, `${flags.namespace}/${name} joins the mesh`, promise);
   if (child.connected) child.disconnect();
   child.unref();
   if (word === undefined) throw new LocalError('local.part_failed', 'the background process ended without a word');
