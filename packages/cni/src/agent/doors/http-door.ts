@@ -2,7 +2,7 @@
 // whose peer has gone is aborted. What is served is the caller's; what it throws becomes an answer.
 import { chmodSync, lstatSync, mkdirSync, rmSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import type { Server as NetServer } from 'node:net';
+import type { Server as NetServer, Socket } from 'node:net';
 import { dirname } from 'node:path';
 import { errorText, faultText, type Log } from '@ambit/log';
 import { CniError } from '../../errors.ts';
@@ -45,11 +45,13 @@ export class HttpDoor {
   readonly #server: Server;
   readonly #options: DoorOptions;
   readonly #closing = new AbortController();
+  /** Oldest first; true: it is being answered. */
+  readonly #sockets = new Map<Socket, boolean>();
 
   private constructor(options: DoorOptions) {
     this.#options = options;
     this.#server = createServer(LIMITS, (request, response) => void this.#serve(request, response));
-    this.#server.maxConnections = options.maxConnections;
+    this.#server.on('connection', socket => this.#admit(socket));
   }
 
   /** @throws CniError cni.config when it cannot listen */
@@ -67,6 +69,19 @@ export class HttpDoor {
     await promise;
   }
 
+  /** Who only holds a connection makes room: a port is open to every pod, and the kubelet must get its answer. */
+  #admit(socket: Socket): void {
+    this.#sockets.set(socket, false);
+    socket.once('close', () => this.#sockets.delete(socket));
+    if (this.#sockets.size <= this.#options.maxConnections) return;
+    for (const [oldest, isAnswered] of this.#sockets) {
+      if (isAnswered) continue;
+      this.#sockets.delete(oldest);
+      oldest.destroy();
+      return;
+    }
+  }
+
   async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
     response.setHeader('x-content-type-options', 'nosniff');
     const gone = new AbortController();
@@ -78,6 +93,7 @@ export class HttpDoor {
         send(response, { status: 413, type: 'text/plain', text: 'the body is too large\n' });
         return;
       }
+      if (this.#sockets.has(request.socket)) this.#sockets.set(request.socket, true);
       const { pathname, searchParams } = new URL(request.url ?? '/', 'http://agent');
       const method = request.method ?? 'GET';
       send(response, await this.#options.answer({ method, path: pathname, query: searchParams, body, signal }));
@@ -86,6 +102,8 @@ export class HttpDoor {
       this.#options.log.error('Cannot answer a request', { error: faultText(error) });
       if (response.headersSent) response.destroy();
       else send(response, { status: 500, type: 'text/plain', text: `${errorText(error)}\n` });
+    } finally {
+      if (this.#sockets.has(request.socket)) this.#sockets.set(request.socket, false);
     }
   }
 }
