@@ -83,7 +83,7 @@ describe('a mesh without root', { skip: unable(), concurrency: false }, () => {
     assert.equal(hostState(), hostBefore);
     const { stderr } = ambit('down');
     assert.match(stderr, /workloads run here: default\/cart/);
-    assert.match(must('down', '--force'), /^down, 1 workloads ended/);
+    assert.match(must('down', '--force'), /^down, 1 workload ended/);
     assert.equal(existsSync(join(home, 'run/ambit')), false);
     assert.equal(spawnSync('pgrep', ['-u', String(NOBODY)]).stdout.toString(), '', 'no process is left');
   });
