@@ -269,6 +269,21 @@ describe('workloads of this machine', { skip: sandboxSkip(), concurrency: false 
     }
   });
 
+  test('where the machine has IPv6 switched off for its links, workloads do without', async () => {
+    const setting = '/proc/sys/net/ipv6/conf/default/disable_ipv6';
+    const was = sh(`cat ${setting}`);
+    sh(`echo 1 > ${setting}`);
+    const machine = new Machine();
+    await machine.startAgent();
+    try {
+      const run = await machine.run('cart', ['true']);
+      assert.deepEqual([run.workload.ip4, run.workload.ip6, await run.ended], ['10.62.0.2', undefined, 0]);
+    } finally {
+      await machine.close();
+      sh(`echo ${was.trim()} > ${setting}`);
+    }
+  });
+
   test("the host's own network, and a process of another user, are never taken for a workload", async () => {
     const machine = new Machine();
     await machine.startAgent();

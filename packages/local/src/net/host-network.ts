@@ -29,6 +29,8 @@ interface Changes {
 
 const FORWARD_4 = '/proc/sys/net/ipv4/ip_forward';
 const FORWARD_6 = '/proc/sys/net/ipv6/conf/all/forwarding';
+/** 1: the links we make would have no IPv6. */
+const IP6_SWITCHES_OFF = ['all', 'default'].map(name => `/proc/sys/net/ipv6/conf/${name}/disable_ipv6`);
 /** A route that a router advertised: the kernel drops it when forwarding is switched on. */
 const RTPROT_RA = 9;
 const DEFAULT_MTU = 1500;
@@ -134,12 +136,13 @@ function usedPrefixes(): string[] {
 }
 
 /**
- * Forwarding IPv6 makes a host forget what routers advertised to it, its own way out perhaps. Then workloads do without
- * IPv6 instead.
+ * Forwarding IPv6 makes a host forget what routers advertised to it, its own way out perhaps. Then, and where the
+ * machine has it switched off, workloads do without IPv6 instead.
  */
 function canHaveIp6(): boolean {
   try {
-    if (readFileSync(FORWARD_6, 'utf8').trim() !== '0') return true;
+    if (IP6_SWITCHES_OFF.some(path => !isOff(path))) return false;
+    if (!isOff(FORWARD_6)) return true;
   } catch {
     return false; // a kernel without IPv6
   }
