@@ -2,7 +2,7 @@
 // is an ordinary user.
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { chownSync, existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { sandboxSkip } from '@ambit/testbed';
@@ -90,6 +90,23 @@ describe('the mesh of one machine among the hostile', { skip: sandboxSkip(), con
     assert.equal(machine.must('exec', ['roots', '--', 'id', '-u']), '0\n');
     const held = machine.must('exec', ['roots', '--', 'ls', '-l', '/proc/self/fd']);
     assert.doesNotMatch(held, /(net|mnt):/, 'the command gets no namespaces with it');
+  });
+
+  test('the output of a workload of the owner is kept where the owner may write', { skip: !canUnshare }, () => {
+    const home = join(machine.directory, 'home');
+    mkdirSync(home);
+    chownSync(home, OWNER, OWNER);
+    const env = { HOME: home, XDG_STATE_HOME: '' };
+    const started = machine.ambit(
+      'run',
+      ['-d', '--no-mesh', '--name', 'said', '--', 'sh', '-c', 'echo it; sleep 600'],
+      {
+        uid: OWNER,
+        env,
+      },
+    );
+    assert.equal(started.status, 0, started.stderr);
+    assert.equal(existsSync(join(home, '.local/state/ambit/log/workloads/default.said.log')), true);
   });
 
   test('a workload is heard with its own addresses only', async () => {

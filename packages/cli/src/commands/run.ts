@@ -115,10 +115,10 @@ async function untilEnded({ ended, signal }: Launched): Promise<number> {
 /** Starts us again in the background, and waits until the workload runs or cannot. */
 async function detach(name: string, command: readonly string[], flags: RunFlags): Promise<number> {
   const output = processOutput();
-  const isOwn = uid !== 0;
-  const { workloadLogs } = localPaths(
-    localDirectories({ dir: flags.dir, runDir: flags.runDir, isRootless: isOwn, env: process.env, uid }),
-  );
+  const mesh = localPaths(directoriesOf(flags));
+  // In the machine's mesh, a user's logs are his own, wherever the machine's are.
+  const isGuest = uid !== 0 && readUpStatus(mesh.upStatus)?.isRootless !== true;
+  const { workloadLogs } = isGuest ? localPaths(localDirectories({ isRootless: true, env: process.env, uid })) : mesh;
   const logTo = join(workloadLogs, `${flags.namespace}.${name}.log`);
   const [program = '', ...ours] = ambitCommand();
   const child = spawn(program, [...ours, ...runArguments(name, logTo, flags), '--', ...command], {
