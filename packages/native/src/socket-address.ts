@@ -8,17 +8,20 @@ import { AF_INET, AF_INET6, SOCKADDR_IN6_BYTES, SOCKADDR_IN_BYTES } from './layo
 export type SocketAddress = { readonly ip: string; readonly port: number };
 
 const MAX_PORT = 65535;
+/** Addresses kept as bytes: a node has few that it binds and dials again and again, and reading one costs microseconds. */
+const MAX_KNOWN = 512;
+const known = new Map<string, Uint8Array>();
 
 /** The family of an address text. @throws native.argument */
 export function familyOf(ip: string): IpFamily {
-  return parseIp(ip).length === 4 ? 'ipv4' : 'ipv6';
+  return bytesOf(ip).length === 4 ? 'ipv4' : 'ipv6';
 }
 
 /** Writes the kernel form at `at` (28 bytes must be there) and returns its length. @throws native.argument */
 export function writeSockaddr(to: Buffer, at: number, address: SocketAddress): number {
   const { ip, port } = address;
   if (!Number.isInteger(port) || port < 0 || port > MAX_PORT) throw new NativeError('native.argument', `port ${port}`);
-  const bytes = parseIp(ip);
+  const bytes = bytesOf(ip);
   to.fill(0, at, at + SOCKADDR_IN6_BYTES);
   to.writeUInt16BE(port, at + 2);
   if (bytes.length === 4) {
@@ -41,4 +44,14 @@ export function readSockaddr(from: Buffer, at: number, length: number): SocketAd
     return { ip: formatIpv6(from, at + 8), port: from.readUInt16BE(at + 2) };
   }
   return undefined;
+}
+
+/** Shared: not to be changed. @throws native.argument */
+function bytesOf(ip: string): Uint8Array {
+  const found = known.get(ip);
+  if (found !== undefined) return found;
+  const bytes = parseIp(ip);
+  if (known.size >= MAX_KNOWN) known.clear();
+  known.set(ip, bytes);
+  return bytes;
 }
