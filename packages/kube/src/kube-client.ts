@@ -5,15 +5,9 @@ import http from 'node:http';
 import https from 'node:https';
 import { createHash } from 'node:crypto';
 import { errorText } from '@ambit/log';
+import type { Authorization, KubeEndpoint, Surroundings, TlsMaterial } from './endpoint.ts';
 import { KubeError } from './errors.ts';
-import {
-  type Authorization,
-  type KubeAccess,
-  type KubeEndpoint,
-  loadKubeConfig,
-  type Surroundings,
-  type TlsMaterial,
-} from './kube-config.ts';
+import { type KubeAccess, loadKubeConfig } from './kube-config.ts';
 
 export interface KubeRequest {
   /** `GET` when absent; `PATCH` sends a JSON merge patch (RFC 7396). */

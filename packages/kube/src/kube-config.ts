@@ -2,9 +2,9 @@
 // client certificates) are read here, in a few hundred KiB; only what needs a plugin, an auth provider, a proxy or several
 // merged files loads the official client, which costs a second and 90 MB.
 import { existsSync } from 'node:fs';
-import type { Agent } from 'node:https';
 import { homedir } from 'node:os';
 import path from 'node:path';
+import type { KubeEndpoint, Surroundings } from './endpoint.ts';
 import { configError } from './errors.ts';
 import { plainEndpoint, readKubeconfig } from './plain-kubeconfig.ts';
 import { SERVICE_ACCOUNT_DIRECTORY, serviceAccountEndpoint } from './service-account.ts';
@@ -16,37 +16,6 @@ export interface KubeAccess {
   readonly context?: string | undefined;
   /** Use the pod's service account and nothing else. */
   readonly inCluster?: boolean | undefined;
-}
-
-/** What one request needs to be let in. Certificates and tokens may be rotated between two calls. */
-export interface Authorization {
-  readonly headers: Readonly<Record<string, string>>;
-  readonly tls: TlsMaterial;
-  /** An agent that goes through the configured proxy; undefined: connect directly. */
-  readonly proxyAgent: Agent | undefined;
-}
-
-export interface TlsMaterial {
-  readonly ca: string | Buffer | undefined;
-  readonly cert: string | Buffer | undefined;
-  readonly key: string | Buffer | undefined;
-  readonly servername: string | undefined;
-  readonly rejectUnauthorized: boolean;
-}
-
-export interface KubeEndpoint {
-  /** Base address; may have a path. */
-  readonly server: URL;
-  /** @throws KubeError `kube.credentials` when there are none to be had (a plugin failed, a file is gone) */
-  authorize(): Promise<Authorization>;
-}
-
-/** What the process finds around itself. */
-export interface Surroundings {
-  readonly env: Readonly<Record<string, string | undefined>>;
-  readonly home: string;
-  /** With `token` and `ca.crt`, as the kubelet mounts it. */
-  readonly serviceAccountDirectory: string;
 }
 
 export function ownSurroundings(): Surroundings {

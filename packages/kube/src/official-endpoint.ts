@@ -6,7 +6,7 @@ import type { Agent, RequestOptions } from 'node:https';
 import { errorText } from '@ambit/log';
 import { KubeConfig } from '@kubernetes/client-node';
 import { configError, KubeError } from './errors.ts';
-import type { KubeEndpoint } from './kube-config.ts';
+import type { KubeEndpoint } from './endpoint.ts';
 import { serverAddress } from './server-address.ts';
 
 /** @throws KubeError `kube.config` */

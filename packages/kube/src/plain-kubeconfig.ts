@@ -6,7 +6,7 @@ import path from 'node:path';
 import { errorText } from '@ambit/log';
 import { configError, KubeError } from './errors.ts';
 import { at, isObject, type JsonObject, listAt, textAt } from './json.ts';
-import type { Authorization, KubeEndpoint } from './kube-config.ts';
+import type { Authorization, KubeEndpoint } from './endpoint.ts';
 import { serverAddress } from './server-address.ts';
 import { parseYamlText } from './yaml-text.ts';
 

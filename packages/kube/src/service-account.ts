@@ -5,7 +5,7 @@ import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { errorText } from '@ambit/log';
 import { KubeError } from './errors.ts';
-import type { Authorization, KubeEndpoint, Surroundings } from './kube-config.ts';
+import type { Authorization, KubeEndpoint, Surroundings } from './endpoint.ts';
 import { serverAddress } from './server-address.ts';
 
 export const SERVICE_ACCOUNT_DIRECTORY = '/var/run/secrets/kubernetes.io/serviceaccount';

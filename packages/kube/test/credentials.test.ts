@@ -6,7 +6,8 @@ import path from 'node:path';
 import { describe, test, type TestContext } from 'node:test';
 import { stringify } from 'yaml';
 import { createKubeClient, type KubeClient } from '../src/kube-client.ts';
-import type { KubeAccess, Surroundings } from '../src/kube-config.ts';
+import type { Surroundings } from '../src/endpoint.ts';
+import type { KubeAccess } from '../src/kube-config.ts';
 import type { ApiServer } from './api-server.ts';
 import { selfSigned, startServer, temporaryDirectory } from './serving.ts';
 

@@ -1,11 +1,9 @@
 // Configuration -> what a data worker needs of it, plain data that survives structured cloning. Pure.
 import type { Ip } from '@ambit/mesh';
 import type { Config } from './config.ts';
+import { PROXY_PORTS, SOCKS5_PORT } from './ports.ts';
 import type { WorkerSettings } from './worker-protocol.ts';
 
-/** Istio's fixed ports of the node proxy. */
-export const PROXY_PORTS = { outbound: 15001, inboundPlaintext: 15006, inbound: 15008 } as const;
-export const SOCKS5_PORT = 15080;
 const LOCALHOST = '127.0.0.1' as Ip;
 
 /** Reaching the proxy through itself would loop. */

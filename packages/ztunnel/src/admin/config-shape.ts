@@ -3,7 +3,8 @@
 import { formatIpPort } from '@ambit/mesh';
 import type { Config } from '../config.ts';
 import type { ControlPlaneServer, RootSource } from '../config/control-plane.ts';
-import { illegalPorts, PROXY_PORTS } from '../worker-settings.ts';
+import { PROXY_PORTS } from '../ports.ts';
+import { illegalPorts } from '../worker-settings.ts';
 import type { Shape } from './mesh-shapes.ts';
 
 export function configShape(config: Config): Shape {

@@ -1,7 +1,7 @@
 // The DNS proxy's part of the configuration: metadata of the proxy (`ISTIO_META_DNS_CAPTURE`, `ISTIO_META_DNS_PROXY_ADDR`,
 // or the same keys of `proxyMetadata`) under upstream's names, and the file that names the resolvers.
 import { type Ip, parsePort, parseSocketAddress } from '@ambit/mesh';
-import { PROXY_PORTS, SOCKS5_PORT } from '../worker-settings.ts';
+import { PROXY_PORTS, SOCKS5_PORT } from '../ports.ts';
 import type { EnvReader } from './env-reader.ts';
 
 export interface DnsConfig {

@@ -2,11 +2,11 @@
 // with a random id, and only an answer with that id and that question counts (RFC 5452): the kernel drops what comes from
 // elsewhere. Several resolvers are tried in turn, the first answer wins, and one that failed is asked last for a while.
 import { randomFillSync } from 'node:crypto';
-import type { Fd } from '@ambit/native';
-import type { Engine, Timer } from '@ambit/proxy';
+import type { Timer } from '@ambit/proxy';
 import { Rcode } from './codec/numbers.ts';
 import { isTruncated, rcodeOf } from './codec/response.ts';
 import type { Resolver, ResolverSet } from './dns-messages.ts';
+import type { ForwarderDeps } from './exchange.ts';
 import { TcpExchange } from './tcp-exchange.ts';
 import { UdpExchange } from './udp-exchange.ts';
 
@@ -23,14 +23,6 @@ export type ForwardOutcome =
   /** `bytes` are good during the call only, and begin with the id that was sent. */
   | { readonly kind: 'answer'; readonly bytes: Buffer; readonly length: number }
   | { readonly kind: 'failed'; readonly error: string };
-
-export interface ForwarderDeps {
-  readonly engine: Engine;
-  /** Sockets that reach the resolver, not connected. @throws SysError */
-  readonly openUdp: (resolver: Resolver) => Fd;
-  readonly openTcp: (resolver: Resolver) => Fd;
-  readonly onUnsolicited: () => void;
-}
 
 /** Another resolver (or the same one) is asked when there is no answer yet, while the first may still answer. */
 const NEXT_MS = 1500;

@@ -14,8 +14,7 @@ import {
 import { FrameSplitter } from './codec/frames.ts';
 import { answersQuery } from './codec/response.ts';
 import type { Resolver } from './dns-messages.ts';
-import type { ForwarderDeps } from './forwarder.ts';
-import { type ExchangeEvents, failureText } from './udp-exchange.ts';
+import { type ExchangeEvents, failureText, type ForwarderDeps } from './exchange.ts';
 
 const MAX_MESSAGE_BYTES = 65_535;
 

@@ -13,14 +13,7 @@ import {
 } from '@ambit/native';
 import { answersQuery } from './codec/response.ts';
 import type { Resolver } from './dns-messages.ts';
-import type { ForwarderDeps } from './forwarder.ts';
-
-export interface ExchangeEvents {
-  /** Once; the exchange has closed itself. `bytes` begin at 0 and are good during the call only. */
-  readonly onAnswer: (bytes: Buffer, length: number) => void;
-  /** Once, instead. */
-  readonly onFailure: (error: string) => void;
-}
+import { type ExchangeEvents, failureText, type ForwarderDeps } from './exchange.ts';
 
 /** A guesser gets this many guesses, then the question is asked anew from another port with another id. */
 const MAX_UNSOLICITED = 16;
@@ -107,8 +100,4 @@ export class UdpExchange implements EventHandler {
     this.close();
     this.#events.onFailure(error);
   }
-}
-
-export function failureText({ ip, port }: Resolver, errno: number): string {
-  return `cannot ask resolver ${ip} port ${port}: ${errnoName(errno)}`;
 }
