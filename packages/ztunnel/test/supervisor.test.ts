@@ -211,7 +211,8 @@ test('a worker that dies is replaced and told everything again', () =>
     const resolvers: ResolverSet = { resolvers: [], timeoutMs: 5000, attempts: 2, rotate: false };
     supervisor.setResolvers(resolvers);
     await supervisor.openPod(pod('a'), undefined);
-    await ear.until(() => ear.of(1, 'resolvers').length === 1);
+    // The last that the worker hears of this pod.
+    await ear.until(() => ear.of(1, 'resolvers').length === 1 && ear.of(1, 'recordsTaken').length === 1);
     const before = ear.heard.length;
     const crash = supervisor.openPod(pod('b', 'crash-1'), undefined);
     const replay = (): Heard[] => ear.heard.slice(before).filter(({ index }) => index === 1);
