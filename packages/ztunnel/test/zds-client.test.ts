@@ -24,7 +24,7 @@ class Agent {
   async accept(): Promise<void> {
     this.#socket?.close();
     this.#socket = await eventually(() => this.#listener.accept());
-    assert.deepEqual(decodeHello(await this.#packet()), { version: 'V1' });
+    assert.deepEqual(decodeHello(await this.#packet()), { version: 'V1', canary: true });
   }
 
   async ask(request: WorkloadRequest | Uint8Array, fds: readonly Fd[] = []): Promise<Ack> {
