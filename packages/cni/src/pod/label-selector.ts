@@ -36,12 +36,19 @@ const MAX_REQUIREMENTS = 64;
 
 /** As Kubernetes has it: `NotIn` and `DoesNotExist` hold for a label that is absent. */
 export function selectorMatches(selector: LabelSelector, labels: Labels): boolean {
-  return selector.every(requirement => requirementHolds(requirement, labels));
+  return selector.every(requirement => requirementHolds(requirement, labelOf(labels, requirement.key)));
 }
 
-function requirementHolds({ key, operator, values }: LabelRequirement, labels: Labels): boolean {
-  // Labels come from other people: only what they themselves say, not what every object has.
-  const value = Object.hasOwn(labels, key) ? labels[key] : undefined;
+/** Labels come from other people: only what they themselves say, not what every object has. */
+export function labelOf(labels: Labels, key: string): string | undefined {
+  return Object.hasOwn(labels, key) ? labels[key] : undefined;
+}
+
+/** Whether a label's value, undefined where it is absent, is what a requirement wants. */
+export function requirementHolds(
+  { operator, values }: Pick<LabelRequirement, 'operator' | 'values'>,
+  value: string | undefined,
+): boolean {
   switch (operator) {
     case 'In':
       return value !== undefined && values.includes(value);

@@ -1,6 +1,7 @@
 // Whether a pod template may run on a node, by its node selector and its required node affinity, as the scheduler judges
 // it. Pure. https://kubernetes.io/docs/concepts/scheduling-eviction/assign-pod-node/. Taints play no part.
 import { isObject, listAt, mapAt, textAt, textsAt, at } from '@ambit/kube';
+import { labelOf, requirementHolds } from '../pod/label-selector.ts';
 
 export interface NodeFacts {
   readonly name: string;
@@ -14,7 +15,9 @@ export function choosesNodes(spec: unknown): boolean {
 
 /** @param spec of a pod */
 export function mayRunOn(spec: unknown, node: NodeFacts): boolean {
-  const isSelected = Object.entries(mapAt(spec, 'nodeSelector')).every(([key, value]) => labelOf(node, key) === value);
+  const isSelected = Object.entries(mapAt(spec, 'nodeSelector')).every(
+    ([key, value]) => labelOf(node.labels, key) === value,
+  );
   const required = requiredOf(spec);
   if (!isSelected || required === undefined) return isSelected;
   return listAt(required, 'nodeSelectorTerms').some(term => termHolds(term, node));
@@ -31,23 +34,22 @@ function termHolds(term: unknown, node: NodeFacts): boolean {
   const fields = listAt(term, 'matchFields');
   if (expressions.length + fields.length === 0) return false;
   return (
-    expressions.every(each => requirementHolds(each, labelOf(node, textAt(each, 'key')))) &&
+    expressions.every(each => nodeRequirementHolds(each, labelOf(node.labels, textAt(each, 'key')))) &&
     // The node's name is the only field there is.
-    fields.every(each => textAt(each, 'key') === 'metadata.name' && requirementHolds(each, node.name))
+    fields.every(each => textAt(each, 'key') === 'metadata.name' && nodeRequirementHolds(each, node.name))
   );
 }
 
-function requirementHolds(requirement: unknown, value: string | undefined): boolean {
+/** As of labels, and two operators more. */
+function nodeRequirementHolds(requirement: unknown, value: string | undefined): boolean {
   const values = textsAt(requirement, 'values');
-  switch (textAt(requirement, 'operator')) {
+  const operator = textAt(requirement, 'operator');
+  switch (operator) {
     case 'In':
-      return value !== undefined && values.includes(value);
     case 'NotIn':
-      return value === undefined || !values.includes(value);
     case 'Exists':
-      return value !== undefined;
     case 'DoesNotExist':
-      return value === undefined;
+      return requirementHolds({ operator, values }, value);
     case 'Gt':
       return integer(value) > integer(values[0]);
     case 'Lt':
@@ -55,10 +57,6 @@ function requirementHolds(requirement: unknown, value: string | undefined): bool
     default:
       return false;
   }
-}
-
-function labelOf({ labels }: NodeFacts, key: string): string | undefined {
-  return Object.hasOwn(labels, key) ? labels[key] : undefined;
 }
 
 /** What is no integer compares as neither greater nor less. */
