@@ -65,6 +65,21 @@ describe('enrolment', { skip: sandboxSkip(), timeout: 120_000 }, () => {
     ...more,
   });
 
+  /** A source whose pods of namespace `shop` are members. */
+  function memberSource(): ListSource {
+    const source = new ListSource();
+    source.label('shop', true);
+    return source;
+  }
+
+  /** As `bench`, begun, and ready for a ztunnel. */
+  async function listening(source: ListSource, running: readonly number[]) {
+    const agent = await bench(source, running);
+    await agent.enrolment.start(soon());
+    agent.zds.listen();
+    return agent;
+  }
+
   /** An agent's inner parts, as `Agent` wires them, with a procfs in which the named pods run. */
   async function bench(source: ListSource, processes: readonly number[], more: Partial<EnrolmentOptions> = {}) {
     const fdsBefore = ownedFdCount();
@@ -132,11 +147,8 @@ describe('enrolment', { skip: sandboxSkip(), timeout: 120_000 }, () => {
   }
 
   test('the plugin’s pod is captured first, then announced, then enabled; again is the same', async () => {
-    const source = new ListSource();
-    source.label('shop', true);
-    await using agent = await bench(source, []);
-    await agent.enrolment.start(soon());
-    agent.zds.listen();
+    const source = memberSource();
+    await using agent = await listening(source, []);
     const proxy = agent.proxy();
     await proxy.takeSnapshot();
     assert.equal((await agent.hooks.lookup('shop', 'pod-0', soon())).kind, 'unknown');
@@ -164,11 +176,8 @@ describe('enrolment', { skip: sandboxSkip(), timeout: 120_000 }, () => {
   });
 
   test('an ADD without a ztunnel waits as long as it may, fails as pending, and is finished when one comes', async () => {
-    const source = new ListSource();
-    source.label('shop', true);
-    await using agent = await bench(source, []);
-    await agent.enrolment.start(soon());
-    agent.zds.listen();
+    const source = memberSource();
+    await using agent = await listening(source, []);
     const pod = podOn(0);
     source.put(pod);
     assert.equal(agent.hooks.notReady(), 'no ztunnel is connected to the agent');
@@ -198,9 +207,7 @@ describe('enrolment', { skip: sandboxSkip(), timeout: 120_000 }, () => {
     source.label('shop', false);
     for (const i of [1, 2]) source.put(podOn(i));
     source.put({ ...somePod('host', ['10.0.0.1']), hostNetwork: true });
-    await using agent = await bench(source, [1, 2]);
-    await agent.enrolment.start(soon());
-    agent.zds.listen();
+    await using agent = await listening(source, [1, 2]);
     const proxy = agent.proxy();
     assert.deepEqual(await proxy.takeSnapshot(), []);
     source.label('shop', true);
@@ -225,12 +232,9 @@ describe('enrolment', { skip: sandboxSkip(), timeout: 120_000 }, () => {
   });
 
   test('a refusal makes a pod pending and is asked again; a broken namespace is not', async () => {
-    const source = new ListSource();
-    source.label('shop', true);
+    const source = memberSource();
     source.put(podOn(1, { netnsPath: net(1).netnsPath }));
-    await using agent = await bench(source, []);
-    await agent.enrolment.start(soon());
-    agent.zds.listen();
+    await using agent = await listening(source, []);
     const proxy = agent.proxy();
     await proxy.next();
     proxy.ack('no room');
@@ -247,12 +251,9 @@ describe('enrolment', { skip: sandboxSkip(), timeout: 120_000 }, () => {
   });
 
   test('a ztunnel that refuses a pod for ever is asked less and less often', async () => {
-    const source = new ListSource();
-    source.label('shop', true);
+    const source = memberSource();
     source.put(podOn(1, { netnsPath: net(1).netnsPath }));
-    await using agent = await bench(source, []);
-    await agent.enrolment.start(soon());
-    agent.zds.listen();
+    await using agent = await listening(source, []);
     const proxy = agent.proxy();
     const deadline = soon(600);
     let asked = 0;
@@ -270,8 +271,7 @@ describe('enrolment', { skip: sandboxSkip(), timeout: 120_000 }, () => {
   });
 
   test('what happens to a pod while a new agent still looks for its namespace loses nothing', async () => {
-    const source = new ListSource();
-    source.label('shop', true);
+    const source = memberSource();
     for (const i of [1, 2]) source.put(podOn(i));
     await using agent = await bench(source, [1, 2]);
     // More processes than are looked at in one go.
@@ -293,11 +293,8 @@ describe('enrolment', { skip: sandboxSkip(), timeout: 120_000 }, () => {
   });
 
   test('two pods that ask for the same namespace at once do not both get it', async () => {
-    const source = new ListSource();
-    source.label('shop', true);
-    await using agent = await bench(source, []);
-    await agent.enrolment.start(soon());
-    agent.zds.listen();
+    const source = memberSource();
+    await using agent = await listening(source, []);
     await agent.proxy().takeSnapshot();
     const pods = [podOn(0), podOn(1, { ips: [net(0).ip4] })];
     for (const pod of pods) source.put({ ...pod, ips: [] });
@@ -309,12 +306,9 @@ describe('enrolment', { skip: sandboxSkip(), timeout: 120_000 }, () => {
   });
 
   test('a pod that comes back while it is being given up is enrolled and known', async () => {
-    const source = new ListSource();
-    source.label('shop', true);
+    const source = memberSource();
     source.put(podOn(1));
-    await using agent = await bench(source, [1]);
-    await agent.enrolment.start(soon());
-    agent.zds.listen();
+    await using agent = await listening(source, [1]);
     const proxy = agent.proxy();
     await proxy.takeSnapshot();
     await settled(agent.enrolment, UID(1), 'served');
@@ -328,11 +322,8 @@ describe('enrolment', { skip: sandboxSkip(), timeout: 120_000 }, () => {
   });
 
   test('two namespaces for a pod, two pods for a namespace, and the node’s own are refused', async () => {
-    const source = new ListSource();
-    source.label('shop', true);
-    await using agent = await bench(source, []);
-    await agent.enrolment.start(soon());
-    agent.zds.listen();
+    const source = memberSource();
+    await using agent = await listening(source, []);
     const proxy = agent.proxy();
     await proxy.takeSnapshot();
     const enrol = async (pod: AgentPod, path: string) => {
@@ -366,8 +357,7 @@ describe('enrolment', { skip: sandboxSkip(), timeout: 120_000 }, () => {
   });
 
   test('a new agent announces what runs before any ztunnel is let in, mends its rules and keeps its status', async () => {
-    const source = new ListSource();
-    source.label('shop', true);
+    const source = memberSource();
     for (const i of [1, 2]) source.put(podOn(i));
     {
       await using first = await bench(source, [1, 2]);
@@ -429,8 +419,7 @@ describe('enrolment', { skip: sandboxSkip(), timeout: 120_000 }, () => {
   }
 
   test('of two namespaces of a pod the one with its oldest process counts, whichever is seen first', async () => {
-    const source = new ListSource();
-    source.label('shop', true);
+    const source = memberSource();
     source.put(podOn(1));
     await using agent = await bench(source, []);
     using decoy = NetNs.open(net(2).netnsPath);
@@ -467,12 +456,9 @@ describe('enrolment', { skip: sandboxSkip(), timeout: 120_000 }, () => {
   });
 
   test('a pod that ended is given up, and what vanished without a word is collected', async () => {
-    const source = new ListSource();
-    source.label('shop', true);
+    const source = memberSource();
     source.put(podOn(1));
-    await using agent = await bench(source, [1]);
-    await agent.enrolment.start(soon());
-    agent.zds.listen();
+    await using agent = await listening(source, [1]);
     const proxy = agent.proxy();
     await proxy.takeSnapshot();
     await settled(agent.enrolment, UID(1), 'served');
