@@ -5,10 +5,9 @@ import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { cpSync, existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { fileURLToPath } from 'node:url';
 import { SANDBOX_DIR, sandboxSkip } from '@ambit/testbed';
+import { eventually, MAIN } from './machine.ts';
 
-const MAIN = fileURLToPath(new URL('../../cli/src/main.ts', import.meta.url));
 const BUSYBOX = '/bin/busybox';
 const APPLETS = ['sh', 'sleep', 'httpd'];
 /** In the sandbox's private /run: where Podman's service is on a machine. */
@@ -51,14 +50,6 @@ interface Listed {
 
 function containers(): readonly Listed[] {
   return (JSON.parse(ambit('ps', '-o', 'json')) as { containers: readonly Listed[] }).containers;
-}
-
-async function eventually(isTrue: () => boolean, what: string): Promise<void> {
-  const deadline = AbortSignal.timeout(30_000);
-  while (!isTrue()) {
-    assert.ok(!deadline.aborted, what);
-    await new Promise(resolve => setTimeout(resolve, 100));
-  }
 }
 
 function missing(): string | false {
