@@ -66,7 +66,7 @@ export {
   peerAddress,
   startConnect,
 } from './socket-setup.ts';
-export { type TcpInfo, type TcpState, tcpInfo } from './tcp-info.ts';
+export { readTcpHealth, type TcpHealth, type TcpInfo, type TcpState, tcpInfo } from './tcp-info.ts';
 export { openUdp, recvFrom, sendTo, UdpAddresses, type UdpOptions } from './udp.ts';
 export { UdpBatch } from './udp-batch.ts';
 // TLS 1.3

@@ -74,6 +74,22 @@ export function tcpInfo(fd: Fd): TcpInfo {
   };
 }
 
+/** What a connection's record says of the network, without the rest of `tcp_info`. */
+export interface TcpHealth {
+  /** Smoothed round-trip time, microseconds. */
+  rttUs: number;
+  /** Segments sent again over the life of the connection. */
+  totalRetransmits: number;
+}
+
+/** Reads into `health`; false, and nothing changed, when the kernel does not say. @throws native.closed */
+export function readTcpHealth(fd: Fd, health: TcpHealth): boolean {
+  if (readOption(fd, SOL_TCP, TCP_INFO, into) < 104) return false;
+  health.rttUs = into.bytes.readUInt32LE(68);
+  health.totalRetransmits = into.bytes.readUInt32LE(100);
+  return true;
+}
+
 /** A 64-bit counter as a number; exact to 2^53, which is 8 PiB. */
 function readCount(bytes: Buffer, at: number): number {
   return bytes.readUInt32LE(at) + bytes.readUInt32LE(at + 4) * 2 ** 32;

@@ -1,7 +1,9 @@
 // The one fact about a connection that everything else is folded from: access log, metrics, audit, console. It is
-// emitted when a connection opens, when it closes, and when it is refused before it could open. It is plain data that
-// survives structured cloning; identities say whether they were proven by TLS or only looked up.
+// emitted when a connection opens, now and then while it lives, when it closes, and when it is refused before it could open.
+// It is plain data that survives structured cloning; identities say whether they were proven by TLS or only looked up.
+// Counters are folds over `fresh`, which no two records share: whoever adds it up needs no memory of the connection.
 import type { ReasonCode, ServiceSummary, SocketAddress, WorkloadSummary } from '@ambit/mesh';
+import type { L7Protocol } from './l7/types.ts';
 
 /** One side of a connection, as far as it is known. */
 export interface RecordPeer {
@@ -20,9 +22,57 @@ export interface RecordTls {
   readonly group: string;
 }
 
+/** What no earlier record of the same connection has told. */
+export interface RecordNews {
+  /** Whether it tells of the opening: the first record about a connection that upstream would count as opened. */
+  readonly opened: boolean;
+  readonly bytesToServer: number;
+  readonly bytesToClient: number;
+  /** Segments sent again on the network socket that carries it; a tunnel's count in each of its streams. */
+  readonly retransmits: number;
+  /** Requests that were read from its plaintext; absent when there are none. */
+  readonly requests?: readonly RequestTally[] | undefined;
+  /** Requests left out of `requests` because a connection has too many different ones. */
+  readonly untalliedRequests: number;
+}
+
+/**
+ * Requests of one connection that are alike. Bounds of `durations` are `REQUEST_BUCKETS`, of the sizes the same numbers
+ * in bytes; each list has one count more, for what is larger.
+ */
+export interface RequestTally {
+  readonly protocol: L7Protocol;
+  readonly status: number;
+  readonly grpcStatus?: number | undefined;
+  /** '' unless it is asked for (bounded, and off by default, for HTTP; always the command for databases). */
+  readonly method: string;
+  /** Path template, '' unless asked for. */
+  readonly path: string;
+  readonly error?: string | undefined;
+  readonly flags?: 'DC' | 'UC' | undefined;
+  readonly count: number;
+  readonly durationSumMs: number;
+  readonly durations: readonly number[];
+  readonly requestBytes: number;
+  readonly requestSizes: readonly number[];
+  readonly responseBytes: number;
+  readonly responseSizes: readonly number[];
+  readonly requestMessages: number;
+  readonly responseMessages: number;
+}
+
+/** Upper bounds of request histograms: milliseconds, and bytes for sizes. Envoy's, which Istio's dashboards expect. */
+export const REQUEST_BUCKETS: readonly number[] = [
+  0.5, 1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 30_000, 60_000, 300_000, 600_000, 1_800_000,
+  3_600_000,
+];
+
 export interface ConnectionRecord {
-  /** `refused`: no connection came to be (upstream calls it an early deny); it has no separate open or close. */
-  readonly event: 'open' | 'close' | 'refused';
+  /**
+   * `open`: it carries bytes from now on; told only when somebody reads it. `progress`: it lives on. `refused`: no connection
+   * came to be (upstream calls it an early deny); it has no separate open or close.
+   */
+  readonly event: 'open' | 'progress' | 'close' | 'refused';
   /** Unique within this process's life: worker index and counter, such as `0-17`. */
   readonly id: string;
   /** uid of the local pod. */
@@ -42,6 +92,11 @@ export interface ConnectionRecord {
   readonly tls?: RecordTls | undefined;
   /** 32 hexadecimal digits that both ends share. */
   readonly traceId?: string | undefined;
+  /** What the plaintext turned out to be, as far as it was read. */
+  readonly l7?: L7Protocol | undefined;
+  readonly fresh: RecordNews;
+  /** Smoothed round-trip time of the network socket that carries it, in milliseconds (TCP_INFO). */
+  readonly rttMs?: number | undefined;
   /** Bytes from the client towards the server, delivered to the next hop. */
   readonly bytesToServer: number;
   /** Bytes from the server towards the client, delivered to the next hop. */

@@ -1,4 +1,11 @@
-export type { ConnectionRecord, RecordPeer, RecordTls } from './connection-record.ts';
+export {
+  type ConnectionRecord,
+  type RecordNews,
+  type RecordPeer,
+  type RecordTls,
+  REQUEST_BUCKETS,
+  type RequestTally,
+} from './connection-record.ts';
 export { beginDial, type Dial, type DialFailure } from './dial.ts';
 export { dialReason, errnoText } from './dial-failure.ts';
 export { Engine, type Flushable, type Pumpable } from './engine.ts';

@@ -7,10 +7,12 @@ import {
   EventMask,
   type EventHandler,
   type Fd,
+  readTcpHealth,
   recv,
   type Registration,
   send,
   shutdownWrite,
+  type TcpHealth,
 } from '@ambit/native';
 import { dialReason, errnoText, takeErrno } from './dial-failure.ts';
 import { type Engine, type Pumpable, RECEIVE_BYTES } from './engine.ts';
@@ -65,6 +67,7 @@ export class PlainSplice {
   readonly #upstream: Side;
   /** Ends a connect that takes too long. */
   #deadline: Timer | undefined;
+  readonly #health: TcpHealth = { rttUs: 0, totalRetransmits: 0 };
   #phase: 'dialing' | 'open' | 'closed' = 'dialing';
 
   /** Takes over both descriptors; `upstream` has a connect under way, which may take `connectTimeoutMs` at most. */
@@ -86,6 +89,16 @@ export class PlainSplice {
 
   get bytesToClient(): number {
     return this.#client.written;
+  }
+
+  /** How the network treats the upstream connection; as it was at the end, once it is over. */
+  get health(): Readonly<TcpHealth> {
+    if (this.#phase === 'open') readTcpHealth(this.#upstream.fd, this.#health);
+    return this.#health;
+  }
+
+  get isOpen(): boolean {
+    return this.#phase === 'open';
   }
 
   get isClosed(): boolean {
@@ -229,6 +242,7 @@ export class PlainSplice {
 
   #close(how: 'close' | 'reset', end: StreamEnd): void {
     if (this.#phase === 'closed') return;
+    if (this.#phase === 'open') readTcpHealth(this.#upstream.fd, this.#health);
     this.#phase = 'closed';
     this.#disarm();
     for (const side of [this.#client, this.#upstream]) {

@@ -22,11 +22,13 @@ import {
   faultName,
   importRecordLayer,
   MAX_RECORD_BYTES,
+  readTcpHealth,
   RECORD_HEADER_BYTES,
   type RecordFault,
   type RecordLayer,
   recv,
   type Registration,
+  type TcpHealth,
 } from '@ambit/native';
 import type { ReasonCode } from '@ambit/mesh';
 import { ControlFrames } from './control-frames.ts';
@@ -93,6 +95,8 @@ export const ASSUMED_PEER_STREAMS = 100;
 /** A turn reads a tunnel at most this often before others have their say. */
 const READS_PER_PUMP = 2;
 const CREDIT_SHARE = 4;
+/** How old an answer about the network may be. */
+const HEALTH_MS = 100;
 const DRAIN_PING = Buffer.from('ambitend', 'latin1');
 const NO_BYTES = new Uint8Array(0);
 
@@ -150,6 +154,9 @@ export class Tunnel implements EventHandler, Pumpable, Flushable, FrameSink {
   #currentUnused = 0;
   #waiting: TunnelStream[] = [];
 
+  readonly #health: TcpHealth = { rttUs: 0, totalRetransmits: 0 };
+  #healthAtMs = Number.NEGATIVE_INFINITY;
+
   /** Takes over `fd` and `records` right after the handshake. Call `start` to send the preface. */
   constructor(
     engine: Engine,
@@ -189,6 +196,15 @@ export class Tunnel implements EventHandler, Pumpable, Flushable, FrameSink {
     // The window of a connection starts at this and can only be raised.
     this.#receiveWindow = Math.max(DEFAULT_WINDOW_SIZE, settings.connectionWindowBytes);
     this.lastUsedMs = engine.nowMs;
+  }
+
+  /** How the network treats the connection; up to `HEALTH_MS` old, since all its streams ask. 0 before the first sample. */
+  get health(): Readonly<TcpHealth> {
+    if (this.state !== 'closed' && this.engine.nowMs - this.#healthAtMs >= HEALTH_MS) {
+      this.#healthAtMs = this.engine.nowMs;
+      readTcpHealth(this.#fd, this.#health);
+    }
+    return this.#health;
   }
 
   /** Sends preface, SETTINGS and the connection's window, and starts reading. */

@@ -41,6 +41,7 @@ function record(more: Partial<ConnectionRecord>): ConnectionRecord {
     source: { address: at('10.77.0.1:46726'), workload: workload('web'), identity: 'spiffe:///ns/shop/sa/web' },
     destination: { address: at('10.77.0.2:15008'), workload: workload('cart'), identity: 'spiffe:///ns/shop/sa/cart' },
     hboneAuthority: '10.77.0.2:5281',
+    fresh: { opened: true, bytesToServer: 78, bytesToClient: 149, retransmits: 0, untalliedRequests: 0 },
     bytesToServer: 78,
     bytesToClient: 149,
     durationMs: 2.678,

@@ -14,6 +14,7 @@ export interface AccessLine {
 
 /** Writes one line for a record, if its level is wanted. */
 export function logAccess(log: Logger, record: ConnectionRecord): void {
+  if (record.event === 'progress') return;
   // Levels are checked before any text is built: opens are at debug and normally unwanted.
   if (!log.isEnabled(levelOf(record))) return;
   const line = accessLine(record);
@@ -26,6 +27,7 @@ export function accessLine(record: ConnectionRecord): AccessLine {
   const timeMs = record.startedAtMs + record.durationMs;
   switch (record.event) {
     case 'open':
+    case 'progress':
       return { level, message: 'connection opened', fields: peerFields(record), timeMs };
     case 'close':
       return {
@@ -42,6 +44,7 @@ export function accessLine(record: ConnectionRecord): AccessLine {
 function levelOf(record: ConnectionRecord): Level {
   switch (record.event) {
     case 'open':
+    case 'progress':
       return 'debug';
     case 'close':
       return errorOf(record) === undefined ? 'info' : 'error';

@@ -225,7 +225,7 @@ test('F1: concurrency and discoveryAddress from mesh file and PROXY_CONFIG', asy
 test('the SOCKS5 port is on loopback, on the address of this proxy where there are several, or refused', () => {
   const dedicated = { PROXY_MODE: 'dedicated', PROXY_WORKLOAD_INFO: 'ns/name/sa', UNSTABLE_ENABLE_SOCKS5: 'true' };
   const at = (env: Record<string, string>): unknown =>
-    workerSettings(parseConfig(env, { cores: 2 }), { opens: false, cleanCloses: false, queries: false }).socks5;
+    workerSettings(parseConfig(env, { cores: 2 }), { opens: false, queries: false }).socks5;
   assert.deepEqual(at(dedicated), { ip: '127.0.0.1', port: 15_080 });
   assert.deepEqual(at({ ...dedicated, AMBIT_BIND_ADDRESS: '127.0.0.2' }), { ip: '127.0.0.2', port: 15_080 });
   assert.throws(() => at({ ...dedicated, AMBIT_BIND_ADDRESS: '192.0.2.1' }), /UNSTABLE_ENABLE_SOCKS5.*192\.0\.2\.1/);

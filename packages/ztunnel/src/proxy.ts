@@ -86,7 +86,6 @@ export class Proxy {
         workers: config.workers,
         settings: workerSettings(config, {
           opens: this.#records !== undefined || access.isEnabled('debug'),
-          cleanCloses: this.#records !== undefined || access.isEnabled('info'),
           queries: queries.isEnabled('debug'),
         }),
         routes: {

@@ -14,6 +14,7 @@ function record(direction: 'inbound' | 'outbound', ip: string): ConnectionRecord
     startedAtMs: 0,
     source: { address: { ip: ip as Ip, port: 1 }, identity: 'spiffe://td/ns/shop/sa/web' },
     destination: { address: { ip: '10.0.0.2' as Ip, port: 15008 } },
+    fresh: { opened: true, bytesToServer: 78, bytesToClient: 149, retransmits: 0, untalliedRequests: 0 },
     bytesToServer: 1,
     bytesToClient: 2,
     durationMs: 3,

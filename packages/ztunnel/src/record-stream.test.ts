@@ -22,6 +22,7 @@ function record(id: string): ConnectionRecord {
     startedAtMs: 0,
     source: { address },
     destination: { address },
+    fresh: { opened: true, bytesToServer: 78, bytesToClient: 149, retransmits: 0, untalliedRequests: 0 },
     bytesToServer: 0,
     bytesToClient: 0,
     durationMs: 0,

@@ -4,10 +4,12 @@
 import type { DnsSettings, Ip } from '@ambit/mesh';
 import type { ConnectionRecord } from '@ambit/proxy';
 import type { Clock } from './clock.ts';
-import type { DnsRecord, ResolverSet } from './dns/dns-messages.ts';
+import type { DnsPodCounts, DnsRecord, ResolverSet } from './dns/dns-messages.ts';
 import { ZtunnelError } from './errors.ts';
 import type { CertificateState } from './identity/certificate-manager.ts';
 import type { Logger } from './log.ts';
+import type { WorkerQuestion } from './admin/worker-questions.ts';
+import { Asking, type WorkerAnswers } from './supervisor/asking.ts';
 import { DnsDesk, type NamedMesh } from './supervisor/dns-desk.ts';
 import { certificateMessage, type IdentityStore } from './supervisor/identity-users.ts';
 import type { OpenFailure } from './supervisor/pod-record.ts';
@@ -15,9 +17,11 @@ import { Pods } from './supervisor/pods.ts';
 import { Rebalancing } from './supervisor/rebalancing.ts';
 import type { RouteOptions } from './supervisor/route-answers.ts';
 import { RouteDesk } from './supervisor/route-desk.ts';
+import { Telling } from './supervisor/telling.ts';
 import type { WorkerLink } from './supervisor/worker-link.ts';
 import { type WorkerNews, Workers } from './supervisor/workers.ts';
 import type { PodInfo, WorkerSettings } from './worker-protocol.ts';
+import type { RecordReaders } from './worker-settings.ts';
 
 export interface SupervisorDeps {
   readonly view: NamedMesh;
@@ -27,6 +31,7 @@ export interface SupervisorDeps {
   readonly log: Logger;
   readonly onRecords: (records: readonly ConnectionRecord[]) => void;
   readonly onDnsRecords?: (records: readonly DnsRecord[]) => void;
+  readonly onDnsCounts?: (counts: readonly DnsPodCounts[]) => void;
   /**
    * Finds out about a destination before a route to it is decided. Undefined when the mesh can be believed as it is; else
    * whether it can be now.
@@ -74,6 +79,9 @@ export class Supervisor {
   readonly #routes: RouteDesk;
   readonly #names: DnsDesk;
   readonly #rebalancing: Rebalancing;
+  readonly #telling: Telling;
+  readonly #asking: Asking;
+  #readers: RecordReaders | undefined;
   #revocations: readonly string[] = [];
   #resolvers: ResolverSet | undefined;
   #mode: 'new' | 'running' | 'draining' | 'stopped' = 'new';
@@ -84,13 +92,18 @@ export class Supervisor {
     this.#options = options;
     this.#workers = new Workers(deps, options, {
       onNews: (link, news) => this.#onNews(link, news),
-      onGone: index => this.#pods.onWorkerGone(index),
+      onGone: index => {
+        this.#pods.onWorkerGone(index);
+        this.#asking.onWorkerGone();
+      },
       onReplaced: link => this.#replay(link),
     });
     this.#pods = new Pods({ ...deps, accepts: () => this.#mode === 'running' }, this.#workers, options.answerTimeoutMs);
     this.#routes = new RouteDesk({ ...deps, podOf: uid => this.#pods.info(uid) }, options.routes);
     this.#names = new DnsDesk({ ...deps, podOf: uid => this.#pods.info(uid) }, options.names);
     this.#rebalancing = new Rebalancing(clock, log, this.#workers);
+    this.#telling = new Telling(clock, this.#workers);
+    this.#asking = new Asking(clock, this.#workers);
   }
 
   get stats(): SupervisorStats {
@@ -130,6 +143,11 @@ export class Supervisor {
     return this.#pods.open(pod, netnsFd);
   }
 
+  /** What is said of an open pod changed, but not who it is. Unknown uids are fine. */
+  describePod(pod: PodInfo): void {
+    this.#pods.describe(pod);
+  }
+
   /** Closes a pod on every worker; resolves when the last connection has ended. Unknown uids are fine. */
   closePod(uid: string, mode: 'graceful' | 'immediate', deadlineMs: number): Promise<void> {
     return this.#pods.close(uid, mode, deadlineMs);
@@ -166,6 +184,27 @@ export class Supervisor {
   onCertificate(identity: string, state: CertificateState): void {
     const message = certificateMessage(identity, state);
     if (message !== undefined) this.#workers.broadcast(message);
+  }
+
+  /** Has `onRecords` hear all that workers know by now; false when one did not answer within `timeoutMs`. */
+  flushRecords(timeoutMs: number): Promise<boolean> {
+    return this.#telling.all(timeoutMs);
+  }
+
+  /** Who reads what, from now on; the settings of the start say it until then. */
+  setReaders(readers: RecordReaders): void {
+    this.#readers = readers;
+    this.#workers.broadcast({ type: 'readers', ...readers });
+  }
+
+  /** Puts a question of the admin endpoint to all workers; those that do not answer within `timeoutMs` are left out. */
+  ask(question: WorkerQuestion, timeoutMs: number): Promise<WorkerAnswers> {
+    return this.#asking.ask(question, timeoutMs);
+  }
+
+  /** Pods and how far they are. */
+  get pods(): readonly { readonly pod: PodInfo; readonly phase: 'opening' | 'open' | 'closing' }[] {
+    return this.#pods.list();
   }
 
   /** Stops accepting everywhere and lets connections finish. Resolves when all workers are done or the deadline has passed. */
@@ -207,12 +246,22 @@ export class Supervisor {
         link.send({ type: 'recordsTaken' });
         this.#deps.onRecords(news.records);
         return;
+      case 'told':
+        this.#telling.onTold(link.index, news.id);
+        return;
+      case 'answer':
+        this.#asking.onAnswer(link.index, news.id, news.answer);
+        return;
       case 'needDns':
         this.#names.answer(link, news);
         return;
       case 'dnsRecords':
         link.send({ type: 'dnsRecordsTaken' });
         this.#deps.onDnsRecords?.(news.records);
+        return;
+      case 'dnsCounts':
+        link.send({ type: 'dnsCountsTaken' });
+        this.#deps.onDnsCounts?.(news.counts);
         return;
       case 'frozen':
         this.#rebalancing.onFrozen(link, news.tunnel);
@@ -237,6 +286,7 @@ export class Supervisor {
     // Before anything that could let a connection in.
     if (this.#revocations.length > 0) link.send({ type: 'revocations', keys: this.#revocations });
     if (this.#resolvers !== undefined) link.send({ type: 'resolvers', set: this.#resolvers });
+    if (this.#readers !== undefined) link.send({ type: 'readers', ...this.#readers });
     this.#pods.replay(link);
   }
 }

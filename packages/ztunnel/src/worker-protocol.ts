@@ -5,6 +5,7 @@
 import type { MessagePort } from 'node:worker_threads';
 import type { CompiledRouteInput, InboundRoute, OutboundRoute, Policy, SocketAddress, Workload } from '@ambit/mesh';
 import type { ConnectionRecord, FrozenTunnel, PoolSettings, TunnelSettings } from '@ambit/proxy';
+import type { AdminFromWorker, AdminToWorker } from './admin/worker-questions.ts';
 import type { DnsFromWorker, DnsProxySettings, DnsToWorker } from './dns/dns-messages.ts';
 
 /** The configuration a worker needs, resolved once by the main thread. */
@@ -36,9 +37,8 @@ export interface WorkerSettings {
   readonly serverTunnel: TunnelSettings;
   readonly pool: PoolSettings;
   readonly responseBaggage: boolean;
-  /** Whether anybody reads `open` records, and records of connections that ended cleanly. Failures are always told. */
+  /** Whether anybody reads `open` records. Without them the next record of a connection tells of its opening. */
   readonly recordOpens: boolean;
-  readonly recordCleanCloses: boolean;
   /** How long a connection waits for its local workload to become known. */
   readonly workloadWaitMs: number;
   /** Limit of each TCP connect to an application. */
@@ -70,6 +70,8 @@ export interface PodInfo {
   readonly name: string;
   readonly namespace: string;
   readonly serviceAccount: string;
+  /** The text of its annotation `ambit.io/l7`, as it was written; absent: none. Changes while the pod runs. */
+  readonly l7?: string | undefined;
 }
 
 /** A certificate as the workers need it: PEM texts, leaf first, then intermediates; roots apart. */
@@ -81,9 +83,12 @@ export interface CertificateMaterial {
 }
 
 export type ToWorker =
+  | AdminToWorker
   | DnsToWorker
   /** Open this pod's listeners inside the namespace `netnsFd` refers to (main keeps owning that fd until `podClosed`); undefined means the process's own namespace. */
   | { readonly type: 'podAdd'; readonly pod: PodInfo; readonly netnsFd: number | undefined }
+  /** What is said of an open pod changed, but not who it is. */
+  | { readonly type: 'podInfo'; readonly pod: PodInfo }
   /** Close listeners; graceful lets connections finish until `deadlineMs`, immediate cuts them. */
   | {
       readonly type: 'podRemove';
@@ -122,11 +127,14 @@ export type ToWorker =
   /** Hand over live tunnels that made up to `share` (0 to 1) of what moved since the last such message; `frozen` follows for each. */
   | { readonly type: 'shed'; readonly share: number }
   | { readonly type: 'stats'; readonly id: number }
+  /** Tell all that live connections have carried and nobody has heard of, then answer `told`. */
+  | { readonly type: 'tell'; readonly id: number }
   /** One `records` message was taken; a worker that gets too far ahead drops records instead of queueing them. */
   | { readonly type: 'recordsTaken' }
   | { readonly type: 'stop' };
 
 export type FromWorker =
+  | AdminFromWorker
   | DnsFromWorker
   | { readonly type: 'ready' }
   /** All listeners of the pod are open, or none is and `error` says why (code is a reason code). */
@@ -155,6 +163,7 @@ export type FromWorker =
   /** A connection failed because the identity has no certificate; told at most twice a second. */
   | { readonly type: 'missCertificate'; readonly identity: string }
   | { readonly type: 'records'; readonly records: readonly ConnectionRecord[] }
+  | { readonly type: 'told'; readonly id: number }
   | { readonly type: 'frozen'; readonly tunnel: FrozenTunnel }
   | { readonly type: 'frozenAll' }
   | { readonly type: 'stats'; readonly id: number; readonly stats: Readonly<Record<string, number>> }

@@ -26,10 +26,9 @@ export const WORKLOAD_WAIT_MS = 5000;
 /** Hybrid post-quantum key exchange and nothing else (`COMPLIANCE_POLICY=pqc`). */
 const PQC_GROUPS = 'X25519MLKEM768';
 
-/** Which records somebody reads: a record stream reads all, the access log those whose level is on. */
+/** What somebody reads beyond the records that metrics are made of: a record stream all, the access log by its level. */
 export interface RecordReaders {
   readonly opens: boolean;
-  readonly cleanCloses: boolean;
   /** Answered DNS questions. */
   readonly queries: boolean;
 }
@@ -79,7 +78,6 @@ export function workerSettings(config: Config, readers: RecordReaders): WorkerSe
     },
     responseBaggage: config.responseBaggage,
     recordOpens: readers.opens,
-    recordCleanCloses: readers.cleanCloses,
     workloadWaitMs: WORKLOAD_WAIT_MS,
     connectTimeoutMs: CONNECT_TIMEOUT_MS,
     tlsRecords: config.tlsRecords,

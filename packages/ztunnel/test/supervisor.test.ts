@@ -91,7 +91,7 @@ async function withWorkers(
     {
       entry: new URL('./tiny-worker.ts', import.meta.url),
       workers,
-      settings: workerSettings(config, { opens: true, cleanCloses: true, queries: true }),
+      settings: workerSettings(config, { opens: true, queries: true }),
       routes: { network: '', illegalPorts: new Set([15008]), preserveSource: true, localhostAppTunnel: true },
       names: { clusterDomain: 'cluster.local', ipv6: true, preferredNamespace: undefined, searchDomains: undefined },
       answerTimeoutMs,
@@ -122,6 +122,19 @@ function addWorkload(mesh: MeshState): void {
   });
   mesh.applyBatch({ upsertWorkloads: [workload] });
 }
+
+test('workers hear what is said of an open pod, replaced ones too; what is said of others is dropped', () =>
+  withWorkers(2, async ({ supervisor, ear }) => {
+    await supervisor.openPod(pod('a'), undefined);
+    supervisor.describePod({ ...pod('a'), l7: 'off' });
+    supervisor.describePod({ ...pod('b'), l7: 'on' });
+    await ear.until(() => [0, 1].every(index => ear.of(index, 'podInfo').length === 1));
+    assert.deepEqual(ear.of(1, 'podInfo')[0]?.pod, { ...pod('a'), l7: 'off' });
+    assert.equal(supervisor.podInfo('a')?.l7, 'off');
+    assert.equal(supervisor.podInfo('b'), undefined);
+    await supervisor.openPod(pod('c', 'crash-1'), undefined);
+    await ear.until(() => ear.of(1, 'podAdd').some(({ pod: told }) => told.uid === 'a' && told.l7 === 'off'));
+  }));
 
 test('a pod is enrolled when all workers opened it, and closed when all let go', () =>
   withWorkers(2, async ({ supervisor, ear }) => {

@@ -19,7 +19,7 @@ test('DNS is on unless it is set to something other than true, in any case', () 
   for (const value of ['false', '', 'yes', '1']) {
     const config = parse({ ISTIO_META_DNS_CAPTURE: value });
     assert.equal(config.dnsProxy, undefined);
-    assert.equal(workerSettings(config, { opens: false, cleanCloses: false, queries: false }).dns, undefined);
+    assert.equal(workerSettings(config, { opens: false, queries: false }).dns, undefined);
   }
 });
 

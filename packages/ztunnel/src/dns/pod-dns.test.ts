@@ -70,7 +70,7 @@ beforeEach(() => {
     settings: { address: LOOPBACK, port, ipv6: false, recordQueries: true },
     tell: message => told.push(message),
   });
-  const settings = workerSettings(config, { opens: false, cleanCloses: false, queries: true });
+  const settings = workerSettings(config, { opens: false, queries: true });
   pod = new PodDns(shared, {
     uid: 'pod',
     sockets: new SocketFactory(settings, undefined),
@@ -440,10 +440,7 @@ function tcpClientConnected(): Fd {
 }
 
 test('an address in use is an error that names it', () => {
-  const settings = workerSettings(
-    { ...config, inpodPortReuse: false },
-    { opens: false, cleanCloses: false, queries: true },
-  );
+  const settings = workerSettings({ ...config, inpodPortReuse: false }, { opens: false, queries: true });
   const second = new PodDns(shared, {
     uid: 'second',
     sockets: new SocketFactory(settings, undefined),

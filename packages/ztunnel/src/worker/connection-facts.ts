@@ -1,7 +1,8 @@
 // What is known of one connection while it lives, and how it becomes a record. One object a connection, with references
 // to what routes share; the record itself is made only when it is told.
 import type { ReasonCode, ServiceSummary, SocketAddress, WorkloadSummary } from '@ambit/mesh';
-import type { ConnectionRecord, RecordTls, StreamEnd } from '@ambit/proxy';
+import type { TcpHealth } from '@ambit/native';
+import type { ConnectionRecord, RecordNews, RecordTls, StreamEnd } from '@ambit/proxy';
 
 /** Plain data: it moves with a connection that is handed to another worker. */
 export interface ConnectionFacts {
@@ -25,6 +26,20 @@ export interface ConnectionFacts {
   policy: string | undefined;
   /** The mesh's own proof that it works, not anybody's traffic: told of only when it fails. */
   readonly isCanary: boolean;
+  readonly told: Told;
+}
+
+/** What records have told of a connection so far. */
+export interface Told {
+  opened: boolean;
+  bytesToServer: number;
+  bytesToClient: number;
+  /** Of the network socket, those of its earlier life included. */
+  retransmits: number;
+}
+
+export function nothingTold(): Told {
+  return { opened: false, bytesToServer: 0, bytesToClient: 0, retransmits: 0 };
 }
 
 export interface RecordOutcome {
@@ -33,6 +48,7 @@ export interface RecordOutcome {
   readonly bytesToClient: number;
   readonly reason: ReasonCode | undefined;
   readonly error: string | undefined;
+  readonly network?: Readonly<TcpHealth> | undefined;
 }
 
 /** It carries bytes from now on. */
@@ -49,10 +65,45 @@ export function refused(reason: ReasonCode, error: string): RecordOutcome {
   return { event: 'refused', bytesToServer: 0, bytesToClient: 0, reason, error };
 }
 
+/** It lives on and has carried these bytes so far. */
+export function ongoing(bytesToServer: number, bytesToClient: number, network: Readonly<TcpHealth>): RecordOutcome {
+  return { event: 'progress', bytesToServer, bytesToClient, reason: undefined, error: undefined, network };
+}
+
 /** It ended, one way or the other, after carrying these bytes. */
-export function closed(end: StreamEnd, bytesToServer: number, bytesToClient: number): RecordOutcome {
+export function closed(
+  end: StreamEnd,
+  bytesToServer: number,
+  bytesToClient: number,
+  network?: Readonly<TcpHealth>,
+): RecordOutcome {
   const failure = end.kind === 'failed' ? end : undefined;
-  return { event: 'close', bytesToServer, bytesToClient, reason: failure?.reason, error: failure?.error };
+  return { event: 'close', bytesToServer, bytesToClient, reason: failure?.reason, error: failure?.error, network };
+}
+
+/** Whether a record of it would tell something that counts. */
+export function hasNews({ told }: ConnectionFacts, outcome: RecordOutcome): boolean {
+  return !told.opened || outcome.bytesToServer !== told.bytesToServer || outcome.bytesToClient !== told.bytesToClient;
+}
+
+/** What this outcome adds to what was told; it counts as told from now on. */
+function takeNews(
+  { told }: ConnectionFacts,
+  { event, bytesToServer, bytesToClient, network }: RecordOutcome,
+): RecordNews {
+  const retransmits = network?.totalRetransmits ?? told.retransmits;
+  const news: RecordNews = {
+    opened: event !== 'refused' && !told.opened,
+    bytesToServer: bytesToServer - told.bytesToServer,
+    bytesToClient: bytesToClient - told.bytesToClient,
+    retransmits: Math.max(0, retransmits - told.retransmits),
+    untalliedRequests: 0,
+  };
+  told.opened = true;
+  told.bytesToServer = bytesToServer;
+  told.bytesToClient = bytesToClient;
+  told.retransmits = retransmits;
+  return news;
 }
 
 export function recordOf(facts: ConnectionFacts, outcome: RecordOutcome): ConnectionRecord {
@@ -74,6 +125,8 @@ export function recordOf(facts: ConnectionFacts, outcome: RecordOutcome): Connec
     service: facts.service,
     tls: facts.tls,
     traceId: facts.traceId,
+    fresh: takeNews(facts, outcome),
+    rttMs: outcome.network === undefined ? undefined : outcome.network.rttUs / 1000,
     bytesToServer: outcome.bytesToServer,
     bytesToClient: outcome.bytesToClient,
     durationMs: outcome.event === 'open' ? 0 : Math.max(0, wallNow() - facts.startedAtMs),

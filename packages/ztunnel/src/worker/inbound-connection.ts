@@ -30,7 +30,16 @@ import {
   UNOWNED,
 } from '@ambit/proxy';
 import { canaryAnswer } from './canary-answer.ts';
-import { closed, type ConnectionFacts, OPENED, refused, wallNow } from './connection-facts.ts';
+import {
+  closed,
+  type ConnectionFacts,
+  nothingTold,
+  ongoing,
+  OPENED,
+  type RecordOutcome,
+  refused,
+  wallNow,
+} from './connection-facts.ts';
 import type { InboundPeer } from './inbound-tunnel.ts';
 import type { LiveConnection, PodProxy } from './pod-proxy.ts';
 import { writeProxyHeader } from './proxy-header.ts';
@@ -98,7 +107,9 @@ export class InboundConnection implements StreamOwner, LiveConnection {
       connectMs: undefined,
       policy: undefined,
       isCanary: request.authority !== undefined && isCanaryAuthority(request.authority),
+      told: nothingTold(),
     };
+    facts.told.retransmits = stream.tunnel.health.totalRetransmits;
     const connection = new InboundConnection(pod, peer, stream, facts, forwardedHost);
     if (facts.isCanary) connection.#answerCanary();
     else connection.#findRoute(request.authority);
@@ -249,13 +260,24 @@ export class InboundConnection implements StreamOwner, LiveConnection {
   onClosed(stream: TunnelStream, end: StreamEnd): void {
     this.#disarm();
     this.#pod.untrack(this);
-    this.#pod.deps.emit(this.#facts, closed(end, stream.bytesFromTunnel, stream.bytesToTunnel));
+    this.#pod.deps.emit(this.#facts, closed(end, stream.bytesFromTunnel, stream.bytesToTunnel, stream.tunnel.health));
   }
 
   // ---- ends -------------------------------------------------------------------------------------------------------
 
   cut(reason: ReasonCode, error: string): void {
     this.#stream.abort(H2_ERROR.CANCEL, failed(reason, error));
+  }
+
+  get facts(): ConnectionFacts {
+    return this.#facts;
+  }
+
+  progress(): RecordOutcome | undefined {
+    const stream = this.#stream;
+    return stream.phase === 'open'
+      ? ongoing(stream.bytesFromTunnel, stream.bytesToTunnel, stream.tunnel.health)
+      : undefined;
   }
 
   recheck(policies: PolicySet): void {

@@ -18,7 +18,7 @@ import {
   type TunnelStream,
 } from '@ambit/proxy';
 import { asMeshAddress } from './addresses.ts';
-import { type ConnectionFacts, refused, wallNow } from './connection-facts.ts';
+import { type ConnectionFacts, nothingTold, refused, wallNow } from './connection-facts.ts';
 import { InboundConnection } from './inbound-connection.ts';
 import type { PodProxy } from './pod-proxy.ts';
 
@@ -216,6 +216,7 @@ export class InboundTunnel implements HandshakeOwner, TunnelEvents {
       connectMs: undefined,
       policy: undefined,
       isCanary: false,
+      told: nothingTold(),
     };
     this.#pod.deps.emit(facts, refused(reason, error));
   }

@@ -17,7 +17,7 @@ import { PodProxy } from './pod-proxy.ts';
 import { Revocations } from './revocations.ts';
 
 const config = parseConfig({ PROXY_MODE: 'dedicated', PROXY_WORKLOAD_INFO: 'shop/web/web' }, { cores: 1 });
-const settings = workerSettings(config, { opens: false, cleanCloses: false, queries: false });
+const settings = workerSettings(config, { opens: false, queries: false });
 const DESTINATION = { ip: '192.0.2.1', port: 80 } as SocketAddress;
 
 /** Whether the client of a stream that was handed over while it was requested is told of the answer: the bytes for it. */

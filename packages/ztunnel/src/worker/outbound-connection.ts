@@ -16,7 +16,16 @@ import {
   resolveHop,
   type SocketAddress,
 } from '@ambit/mesh';
-import { closeWithReset, familyOf, type Fd, localAddress, originalDestination, peerAddress, send } from '@ambit/native';
+import {
+  closeWithReset,
+  familyOf,
+  type Fd,
+  localAddress,
+  originalDestination,
+  peerAddress,
+  send,
+  type TcpHealth,
+} from '@ambit/native';
 import {
   beginDial,
   dialReason,
@@ -35,7 +44,16 @@ import {
 } from '@ambit/proxy';
 import { asMeshAddress } from './addresses.ts';
 import { type VoiceName, VOICES } from './client-voice.ts';
-import { closed, type ConnectionFacts, OPENED, refused, wallNow } from './connection-facts.ts';
+import {
+  closed,
+  type ConnectionFacts,
+  nothingTold,
+  ongoing,
+  OPENED,
+  type RecordOutcome,
+  refused,
+  wallNow,
+} from './connection-facts.ts';
 import { startingAnywhere } from './host-names.ts';
 import type { LiveConnection, PodProxy } from './pod-proxy.ts';
 import { newTraceparent, traceIdOf } from './trace-ids.ts';
@@ -128,6 +146,7 @@ export class OutboundConnection implements LiveConnection, PoolWaiter, StreamOwn
       connectMs: undefined,
       policy: undefined,
       isCanary: isCanary(destination),
+      told: nothingTold(),
     };
     const connection = new OutboundConnection(pod, facts, client, voice);
     if (pod.workload !== undefined) connection.#findRoute();
@@ -202,6 +221,7 @@ export class OutboundConnection implements LiveConnection, PoolWaiter, StreamOwn
   }
 
   #lookUp(hop: Hop, { hostname, family }: DialByName): void {
+    this.#pod.dns.countHost(hostname);
     this.#pod.deps.hosts.lookup(hostname, family, outcome => {
       if (this.#carrier.kind !== 'none' || this.#hop !== hop) return;
       if (outcome.kind === 'failed') {
@@ -284,6 +304,7 @@ export class OutboundConnection implements LiveConnection, PoolWaiter, StreamOwn
       xForwardedNetwork: undefined,
     });
     this.#carrier = { kind: 'stream', stream };
+    facts.told.retransmits = pooled.tunnel.health.totalRetransmits;
     stream.attach(client, 'connected');
     if (facts.isCanary) pooled.tunnel.drain();
   }
@@ -316,7 +337,7 @@ export class OutboundConnection implements LiveConnection, PoolWaiter, StreamOwn
         return;
       }
     }
-    this.#finish(end, stream.bytesToTunnel, stream.bytesFromTunnel);
+    this.#finish(end, stream.bytesToTunnel, stream.bytesFromTunnel, stream.tunnel.health);
   }
 
   freeze(): unknown {
@@ -360,7 +381,7 @@ export class OutboundConnection implements LiveConnection, PoolWaiter, StreamOwn
   onSpliceClosed(end: StreamEnd): void {
     if (this.#carrier.kind !== 'splice') return;
     const { splice } = this.#carrier;
-    this.#finish(end, splice.bytesToUpstream, splice.bytesToClient);
+    this.#finish(end, splice.bytesToUpstream, splice.bytesToClient, splice.health);
   }
 
   // ---- ends -------------------------------------------------------------------------------------------------------
@@ -382,6 +403,26 @@ export class OutboundConnection implements LiveConnection, PoolWaiter, StreamOwn
         this.#finish(end, 0, 0);
         return;
       case 'closed':
+    }
+  }
+
+  get facts(): ConnectionFacts {
+    return this.#facts;
+  }
+
+  progress(): RecordOutcome | undefined {
+    if (this.#facts.connectMs === undefined) return undefined;
+    switch (this.#carrier.kind) {
+      case 'stream': {
+        const { stream } = this.#carrier;
+        return ongoing(stream.bytesToTunnel, stream.bytesFromTunnel, stream.tunnel.health);
+      }
+      case 'splice': {
+        const { splice } = this.#carrier;
+        return ongoing(splice.bytesToUpstream, splice.bytesToClient, splice.health);
+      }
+      default:
+        return undefined;
     }
   }
 
@@ -428,9 +469,9 @@ export class OutboundConnection implements LiveConnection, PoolWaiter, StreamOwn
     this.#pod.deps.emit(this.#facts, refused(reason, error));
   }
 
-  #finish(end: StreamEnd, bytesToServer: number, bytesToClient: number): void {
+  #finish(end: StreamEnd, bytesToServer: number, bytesToClient: number, network?: Readonly<TcpHealth>): void {
     this.#close(end.kind === 'failed' ? end.reason : undefined);
-    this.#pod.deps.emit(this.#facts, closed(end, bytesToServer, bytesToClient));
+    this.#pod.deps.emit(this.#facts, closed(end, bytesToServer, bytesToClient, network));
   }
 
   #close(reason: ReasonCode | undefined): void {

@@ -7,7 +7,16 @@ import { authorize, type PolicySet, type ReasonCode, type SocketAddress } from '
 import { closeWithReset, familyOf, type Fd, localAddress, originalDestination, peerAddress } from '@ambit/native';
 import { beginDial, dialReason, errnoText, failed, PlainSplice, type SpliceOwner, type StreamEnd } from '@ambit/proxy';
 import { asMeshAddress } from './addresses.ts';
-import { closed, type ConnectionFacts, OPENED, refused, wallNow } from './connection-facts.ts';
+import {
+  closed,
+  type ConnectionFacts,
+  nothingTold,
+  ongoing,
+  OPENED,
+  type RecordOutcome,
+  refused,
+  wallNow,
+} from './connection-facts.ts';
 import type { LiveConnection, PodProxy } from './pod-proxy.ts';
 
 export class PassthroughConnection implements LiveConnection, SpliceOwner {
@@ -44,6 +53,7 @@ export class PassthroughConnection implements LiveConnection, SpliceOwner {
       connectMs: undefined,
       policy: undefined,
       isCanary: false,
+      told: nothingTold(),
     };
     pod.track(this);
   }
@@ -125,6 +135,15 @@ export class PassthroughConnection implements LiveConnection, SpliceOwner {
     else this.#finish(end);
   }
 
+  get facts(): ConnectionFacts {
+    return this.#facts;
+  }
+
+  progress(): RecordOutcome | undefined {
+    const splice = this.#splice;
+    return splice?.isOpen === true ? ongoing(splice.bytesToUpstream, splice.bytesToClient, splice.health) : undefined;
+  }
+
   recheck(policies: PolicySet): void {
     if (this.#splice === undefined) return; // not decided yet
     const verdict = this.#authorize(policies);
@@ -141,7 +160,11 @@ export class PassthroughConnection implements LiveConnection, SpliceOwner {
   #finish(end: StreamEnd): void {
     if (this.#isClosed) return;
     this.#close();
-    this.#pod.deps.emit(this.#facts, closed(end, this.#splice?.bytesToUpstream ?? 0, this.#splice?.bytesToClient ?? 0));
+    const splice = this.#splice;
+    this.#pod.deps.emit(
+      this.#facts,
+      closed(end, splice?.bytesToUpstream ?? 0, splice?.bytesToClient ?? 0, splice?.health),
+    );
   }
 
   #close(): void {

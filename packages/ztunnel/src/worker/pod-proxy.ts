@@ -22,6 +22,7 @@ import { InboundTunnel } from './inbound-tunnel.ts';
 import { ConnectionListener } from './listener.ts';
 import { OutboundConnection } from './outbound-connection.ts';
 import { PassthroughConnection } from './passthrough-connection.ts';
+import type { Reportable } from './progress.ts';
 import type { Revocations } from './revocations.ts';
 import { RouteCache } from './route-cache.ts';
 import { SocketFactory } from './socket-factory.ts';
@@ -29,7 +30,7 @@ import { SocksConnection } from './socks-connection.ts';
 import type { PodInfo, WorkerSettings } from '../worker-protocol.ts';
 
 /** A connection of the pod as the pod sees it. */
-export interface LiveConnection {
+export interface LiveConnection extends Reportable {
   /** End it now and say why. */
   cut(reason: ReasonCode, error: string): void;
   /** The pod's policies changed: end it if they do not allow it any more. */
@@ -60,7 +61,8 @@ export interface OpenFailure {
 }
 
 export class PodProxy {
-  readonly info: PodInfo;
+  /** Replaced when the pod is described otherwise; names and uid stay. */
+  info: PodInfo;
   readonly deps: PodDeps;
   readonly sockets: SocketFactory;
   readonly pool: HbonePool;
@@ -133,6 +135,10 @@ export class PodProxy {
       this.sockets.close();
       return openFailure(error);
     }
+  }
+
+  describe(info: PodInfo): void {
+    this.info = info;
   }
 
   /** The mesh's present word on the pod. */
@@ -233,6 +239,10 @@ export class PodProxy {
 
   get inboundTunnels(): Iterable<InboundTunnel> {
     return this.#tunnels;
+  }
+
+  get connections(): Iterable<LiveConnection> {
+    return this.#live;
   }
 
   get connectionCount(): number {

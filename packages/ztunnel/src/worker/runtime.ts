@@ -5,6 +5,7 @@ import { receiveMessageOnPort } from 'node:worker_threads';
 import { compilePolicies } from '@ambit/mesh';
 import { EventFd, type EventHandler, ownedFdCount, releaseMemory } from '@ambit/native';
 import { type ConnectionRecord, Engine, type FrozenTunnel, MemoryBudget, type Tunnel } from '@ambit/proxy';
+import { WorkerDesk } from '../admin/worker-desk.ts';
 import type { DnsCell } from '../dns/counters.ts';
 import { WorkerDns } from '../dns/worker-dns.ts';
 import { CertificateStore } from './certificate-store.ts';
@@ -14,6 +15,7 @@ import { HostNames } from './host-names.ts';
 import { IdleTrim } from './idle-trim.ts';
 import { InboundTunnel } from './inbound-tunnel.ts';
 import { type PodDeps, PodProxy } from './pod-proxy.ts';
+import { Progress, type Reportable } from './progress.ts';
 import { RecordBatch } from './record-batch.ts';
 import { Revocations } from './revocations.ts';
 import { chooseToShed, type Movable } from './shedding.ts';
@@ -47,15 +49,19 @@ export class WorkerRuntime implements EventHandler {
   readonly #inboundQuestions = new Map<number, Question>();
   readonly #podDeps: PodDeps;
   readonly #trim: IdleTrim;
+  readonly #progress: Progress;
+  readonly #desk = new WorkerDesk(() => this.#allPods());
   readonly #movables = new WeakMap<Tunnel, MovableTunnel>();
   readonly #movedBefore = new WeakMap<MovableTunnel, number>();
   #nextQuestion = 1;
   #nextConnection = 1;
   #noFdsPauses = 0;
   #isDraining = false;
+  #tellsOpens: boolean;
 
   constructor(start: WorkerStart) {
     this.#start = start;
+    this.#tellsOpens = start.settings.recordOpens;
     this.#wake = EventFd.adopt(start.wakeFd);
     const budget = new MemoryBudget(start.settings.memoryBudgetBytes, start.budget, start.index);
     this.#engine = new Engine(budget);
@@ -66,6 +72,11 @@ export class WorkerRuntime implements EventHandler {
     );
     this.#records = new RecordBatch(this.#engine, records => this.#tell({ type: 'records', records }));
     this.#trim = new IdleTrim(this.#engine, () => this.#sum(pod => pod.connectionCount), releaseMemory);
+    this.#progress = new Progress({
+      engine: this.#engine,
+      live: () => this.#connections(),
+      emit: (facts, outcome) => this.#podDeps.emit(facts, outcome),
+    });
     this.#dns = new WorkerDns({
       engine: this.#engine,
       settings: start.settings.dns,
@@ -104,12 +115,12 @@ export class WorkerRuntime implements EventHandler {
       emit: (facts, outcome) => {
         // Making a record and sending it is the dearest part of a short connection: only what somebody reads is made.
         if (facts.isCanary && outcome.reason === undefined) return;
-        const { recordOpens, recordCleanCloses } = start.settings;
-        if (outcome.event === 'open' ? !recordOpens : outcome.reason === undefined && !recordCleanCloses) return;
+        if (outcome.event === 'open' && !this.#tellsOpens) return;
         this.#records.add(recordOf(facts, outcome));
       },
       nextId: () => {
         this.#trim.watch();
+        this.#progress.watch();
         return `${start.index}-${this.#nextConnection++}`;
       },
       onNoFds: () => {
@@ -148,6 +159,9 @@ export class WorkerRuntime implements EventHandler {
     switch (message.type) {
       case 'podAdd':
         this.#addPod(message);
+        return;
+      case 'podInfo':
+        this.#pods.get(message.pod.uid)?.describe(message.pod);
         return;
       case 'podRemove':
         this.#removePod(message);
@@ -188,6 +202,9 @@ export class WorkerRuntime implements EventHandler {
       case 'dnsRecordsTaken':
         this.#dns.recordsTaken();
         return;
+      case 'dnsCountsTaken':
+        this.#dns.counts.acknowledge();
+        return;
       case 'drain':
         this.#drain(message.deadlineMs);
         return;
@@ -202,6 +219,19 @@ export class WorkerRuntime implements EventHandler {
         return;
       case 'stats':
         this.#tell({ type: 'stats', id: message.id, stats: this.#stats() });
+        return;
+      case 'tell':
+        this.#progress.tellAll();
+        this.#records.flush();
+        this.#dns.counts.tell();
+        this.#tell({ type: 'told', id: message.id });
+        return;
+      case 'readers':
+        this.#tellsOpens = message.opens;
+        this.#dns.setRecordQueries(message.queries);
+        return;
+      case 'ask':
+        this.#tell({ type: 'answer', id: message.id, answer: this.#desk.answer(message.question) });
         return;
       case 'recordsTaken':
         this.#records.acknowledge();
@@ -255,6 +285,7 @@ export class WorkerRuntime implements EventHandler {
     this.#leaving.delete(pod);
     if (this.#pods.get(pod.info.uid) === pod) this.#pods.delete(pod.info.uid);
     this.#records.flush();
+    this.#dns.counts.tell();
     this.#tell({ type: 'podClosed', uid: pod.info.uid });
     this.#finishDrain();
   }
@@ -365,6 +396,15 @@ export class WorkerRuntime implements EventHandler {
       dnsRefused: this.#sum(pod => pod.dns.counters.refused + pod.dns.counters.refusedConnections),
       dnsUnsolicited: this.#sum(pod => pod.dns.counters.unsolicited),
     };
+  }
+
+  *#connections(): Iterable<Reportable> {
+    for (const pod of this.#allPods()) yield* pod.connections;
+  }
+
+  *#allPods(): Iterable<PodProxy> {
+    yield* this.#pods.values();
+    yield* this.#leaving;
   }
 
   #sum(read: (pod: PodProxy) => number): number {

@@ -23,6 +23,8 @@ import type { LiveConnection, PodProxy } from './pod-proxy.ts';
 const NEGOTIATION_MS = 10_000;
 
 export class SocksConnection implements LiveConnection, EventHandler {
+  /** While it negotiates there is no connection to tell of. */
+  readonly facts = undefined;
   readonly #pod: PodProxy;
   readonly #negotiation = new SocksNegotiation();
   #client: Fd | undefined;
@@ -50,6 +52,10 @@ export class SocksConnection implements LiveConnection, EventHandler {
 
   cut(_reason: ReasonCode, _error: string): void {
     this.#drop();
+  }
+
+  progress(): undefined {
+    return undefined;
   }
 
   recheck(): void {
