@@ -3,7 +3,7 @@
 // that floods gets SERVFAIL and no other notices.
 //
 // Life: open --drain--> draining --all answered, or the time is up--> closed. Closing is reported once.
-import type { IpFamily, Workload } from '@ambit/mesh';
+import { type IpFamily, summarizeWorkload, type Workload, type WorkloadSummary } from '@ambit/mesh';
 import { Errno, type Fd, setSendBuffer, SysError } from '@ambit/native';
 import type { Timer } from '@ambit/proxy';
 import { ConnectionListener } from '../worker/listener.ts';
@@ -14,8 +14,9 @@ import { nameText } from './codec/names.ts';
 import { CLASS_IN, HEADER_BYTES, Rcode, Type, typeName } from './codec/numbers.ts';
 import { messageKey, questionKey, QueryView, readQuery } from './codec/query.ts';
 import { rcodeOf } from './codec/response.ts';
+import type { Counting } from './count-reports.ts';
 import { countForwarded, DnsCounters } from './counters.ts';
-import type { DnsResult, ResolverSet } from './dns-messages.ts';
+import type { DnsPodCounts, DnsResult, ResolverSet } from './dns-messages.ts';
 import { Forwarder, type ForwardOutcome } from './forwarder.ts';
 import { addressQuery, type HostAddresses, hostAddresses } from './host-addresses.ts';
 import { KeptAnswers } from './kept-answers.ts';
@@ -53,7 +54,7 @@ interface Waiting {
   readonly asker: ParkedAsker;
 }
 
-export class PodDns {
+export class PodDns implements Counting {
   readonly counters = new DnsCounters();
   readonly #shared: WorkerDns;
   readonly #deps: PodDnsDeps;
@@ -63,6 +64,8 @@ export class PodDns {
   readonly #forwards = new Map<string, Waiting[]>();
   readonly #clients = new Set<TcpClient>();
   readonly #unread: Unread = { bytes: 0, maxBytes: MAX_UNREAD_BYTES };
+  /** The pod as the mesh last described it. */
+  #source: WorkloadSummary | undefined;
   #udp: UdpListener[] = [];
   #tcp: ConnectionListener[] = [];
   /** Questions whose answer is under way. */
@@ -81,7 +84,10 @@ export class PodDns {
         engine: shared.engine,
         openUdp: resolver => sockets.openUdpTo(resolver.ip),
         openTcp: resolver => sockets.openTcpTo(resolver.ip),
-        onUnsolicited: () => this.counters.unsolicited++,
+        onUnsolicited: () => {
+          this.counters.unsolicited++;
+          shared.counts.hasNews(this);
+        },
       },
       shared.resolvers,
     );
@@ -123,6 +129,20 @@ export class PodDns {
   setResolvers(set: ResolverSet): void {
     this.#forwarder.setResolvers(set);
     this.#kept.clear();
+  }
+
+  /** A connection of the pod needs the addresses of a host, which are looked up elsewhere. */
+  countHost(hostname: string): void {
+    this.counters.countHost(hostname);
+    this.#shared.counts.hasNews(this);
+  }
+
+  takeCounts(): DnsPodCounts | undefined {
+    // Kept, since the mesh may forget a pod before the last of its counts is told.
+    const workload = this.#deps.workload();
+    if (workload !== undefined) this.#source = summarizeWorkload(workload);
+    const news = this.counters.takeNews();
+    return news === undefined ? undefined : { uid: this.#deps.uid, source: this.#source, ...news };
   }
 
   /** Addresses of a name as the pod's applications hear them. `then` is called once, perhaps before this returns. */
@@ -187,6 +207,7 @@ export class PodDns {
   #accept(fd: Fd): void {
     if (this.#clients.size >= MAX_CONNECTIONS) {
       this.counters.refusedConnections++;
+      this.#shared.counts.hasNews(this);
       fd.close();
       return;
     }
@@ -201,6 +222,7 @@ export class PodDns {
   }
 
   #onQuery(message: Buffer, at: number, length: number, asker: Asker): void {
+    this.#shared.counts.hasNews(this);
     const view = this.#view;
     const fault = readQuery(view, message, at, length);
     if (fault !== undefined) {
@@ -323,6 +345,7 @@ export class PodDns {
       this.#underWay -= waiting.length;
       const hasFailed = outcome.kind === 'failed' || !SAYS_SOMETHING.has(rcodeOf(outcome.bytes, 0));
       countForwarded(cell, engine.nowMs - startedMs, hasFailed);
+      this.#shared.counts.hasNews(this);
       if (outcome.kind === 'answer') this.#kept.keep(key, outcome.bytes, outcome.length, engine.nowMs);
       // An answer's bytes are the worker's scratch, and a client that hears it may ask something else at once.
       const lasting = waiting.length > 1 ? copyOf(outcome) : outcome;

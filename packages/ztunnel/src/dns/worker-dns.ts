@@ -4,6 +4,7 @@ import type { DnsDecision, IpFamily, StaleNames } from '@ambit/mesh';
 import { openTcp, openUdp, UdpBatch } from '@ambit/native';
 import type { Engine } from '@ambit/proxy';
 import { RecordBatch } from '../worker/record-batch.ts';
+import { CountReports } from './count-reports.ts';
 import type { DnsFromWorker, DnsProxySettings, DnsRecord, Resolver, ResolverSet } from './dns-messages.ts';
 import { Forwarder } from './forwarder.ts';
 import { addressQuery, type HostAddresses, hostAddresses } from './host-addresses.ts';
@@ -27,12 +28,13 @@ const MAX_ANSWER_BYTES = 65_535;
 
 export class WorkerDns {
   readonly engine: Engine;
-  readonly settings: DnsProxySettings | undefined;
+  settings: DnsProxySettings | undefined;
   readonly decisions: NameDecisions;
   readonly input = UdpBatch.allocate(RECEIVED_AT_ONCE, MAX_QUERY_BYTES);
   readonly output: UdpOutput;
   /** Where answers are written before they are sent; never held across calls. */
   readonly answer = Buffer.allocUnsafeSlow(MAX_ANSWER_BYTES);
+  readonly counts: CountReports;
   readonly #records: RecordBatch<DnsRecord>;
   readonly #followers = new Set<ResolverFollower>();
   readonly #ownForwarder: Forwarder;
@@ -46,6 +48,7 @@ export class WorkerDns {
     this.output = new UdpOutput(engine);
     this.decisions = new NameDecisions((id, uid, question) => tell({ type: 'needDns', id, uid, question }));
     this.#records = new RecordBatch(engine, records => tell({ type: 'dnsRecords', records }));
+    this.counts = new CountReports(engine, counts => tell({ type: 'dnsCounts', counts }));
     const familyOf = ({ ip }: Resolver): 'ipv4' | 'ipv6' => (ip.includes(':') ? 'ipv6' : 'ipv4');
     this.#ownForwarder = new Forwarder(
       {
@@ -57,6 +60,11 @@ export class WorkerDns {
       undefined,
     );
     this.#followers.add(this.#ownForwarder);
+  }
+
+  /** Whether somebody reads what was answered. */
+  setRecordQueries(isWanted: boolean): void {
+    if (this.settings !== undefined) this.settings = { ...this.settings, recordQueries: isWanted };
   }
 
   /** Where to forward, as last told; undefined before that. */
@@ -123,6 +131,7 @@ export class WorkerDns {
   close(): void {
     this.#ownForwarder.close('the proxy ends');
     this.#records.flush();
+    this.counts.tell();
     this.output.close();
     this.input.slab.close();
   }
