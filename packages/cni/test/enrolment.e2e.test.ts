@@ -175,6 +175,35 @@ describe('enrolment', { skip: sandboxSkip(), timeout: 120_000 }, () => {
     await gone(agent.enrolment, pod.uid);
   });
 
+  test('what annotations say of reading requests goes along, the pod’s before its namespace’s, and again when it changes', async () => {
+    const source = memberSource();
+    source.label('shop', true, { 'ambit.io/l7': 'off' });
+    const pod = podOn(0);
+    source.put(pod);
+    await using agent = await listening(source, [0]);
+    const proxy = agent.proxy();
+    const told = async () => {
+      const { request } = await proxy.next();
+      proxy.ack();
+      return request.kind === 'add' ? request.info.l7 : request.kind;
+    };
+    assert.equal(await told(), 'off');
+    assert.equal(await told(), 'snapshotSent');
+    await settled(agent.enrolment, pod.uid, 'served');
+    source.put({ ...pod, annotations: { 'ambit.io/l7': 'off,8080=on' } });
+    assert.equal(await told(), 'off,8080=on');
+    source.put(pod);
+    assert.equal(await told(), 'off');
+    source.label('shop', true);
+    assert.equal(await told(), undefined);
+    source.put({ ...pod, annotations: { 'ambit.io/l7': 'x'.repeat(129) } });
+    source.put({ ...pod, annotations: { 'ambit.io/l7': 'on' } });
+    assert.equal(await told(), 'on', 'what is too long is left out, which is what was said before');
+    await agent.enrolment.enrol(pod, { ips: [], netnsPath: undefined }, soon());
+    assert.equal(agent.enrolment.entry(pod.uid)?.state.kind, 'served');
+    assert.equal(proxy.unread, 0);
+  });
+
   test('an ADD without a ztunnel waits as long as it may, fails as pending, and is finished when one comes', async () => {
     const source = memberSource();
     await using agent = await listening(source, []);

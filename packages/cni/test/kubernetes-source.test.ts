@@ -92,7 +92,7 @@ describe('kubernetes pod source', LIMIT, () => {
     await started;
     assert.deepEqual(names(source), ['finished', 'p0', 'p1', 'p2', 'p3', 'p4', 'p5', 'p6']);
     assert.equal(known(source, 'finished').phase, 'Succeeded');
-    assert.deepEqual(source.namespace('other'), { name: 'other', labels: {} });
+    assert.deepEqual(source.namespace('other'), { name: 'other', labels: {}, annotations: {} });
     assert.equal(source.namespace('nowhere'), undefined);
     assert.deepEqual(told.lines, []);
     const lists = server.requests.filter(({ isWatch }) => !isWatch);

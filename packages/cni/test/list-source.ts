@@ -50,9 +50,9 @@ export class ListSource implements PodSource {
     return Promise.resolve();
   }
 
-  label(name: string, isAmbient: boolean): void {
+  label(name: string, isAmbient: boolean, annotations: PodNamespace['annotations'] = {}): void {
     const before = this.#namespaces.get(name);
-    const namespace = { name, labels: isAmbient ? AMBIENT : {} };
+    const namespace = { name, labels: isAmbient ? AMBIENT : {}, annotations };
     this.#namespaces.set(name, namespace);
     this.#events?.onNamespace(namespace, before);
   }

@@ -50,7 +50,7 @@ const MESSAGES: Readonly<Record<string, string>> = {
   'envoy.service.discovery.v3.CacheControl': 'do_not_cache=1',
   'envoy.service.discovery.v3.Resource': 'version=1 resource=2 name=3 aliases=4 ttl=6 cache_control=7',
   'istio.workload.zds.ZdsHello': 'version=1 ambit_canary=1000',
-  'istio.workload.zds.WorkloadInfo': 'name=1 namespace=2 service_account=3',
+  'istio.workload.zds.WorkloadInfo': 'name=1 namespace=2 service_account=3 ambit_l7=1000',
   'istio.workload.zds.AddWorkload': 'uid=1 workload_info=2',
   'istio.workload.zds.KeepWorkload': 'uid=1',
   'istio.workload.zds.DelWorkload': 'uid=2',

@@ -25,6 +25,10 @@ const VECTORS: readonly (readonly [string, WorkloadRequest])[] = [
     '0a100a0375313212090a016112016e1a0173',
     { kind: 'add', uid: 'u12', info: { name: 'a', namespace: 'n', serviceAccount: 's' } },
   ],
+  [
+    '0a160a03753132120f0a016112016e1a0173c23e036f6666',
+    { kind: 'add', uid: 'u12', info: { name: 'a', namespace: 'n', serviceAccount: 's', l7: 'off' } },
+  ],
   ['12051203753132', { kind: 'del', uid: 'u12' }],
   ['1a00', { kind: 'snapshotSent' }],
   ['2a050a03753132', { kind: 'keep', uid: 'u12' }],
@@ -69,6 +73,12 @@ test('the longest names of Kubernetes fit one packet', () => {
     info: { name, namespace: name, serviceAccount: name },
   };
   assert.deepEqual(decodeRequest(encodeRequest(request)), request);
+});
+
+test('what does not fit beside the names is the annotation, and never the pod', () => {
+  const info = { name: 'n', namespace: 'n', serviceAccount: 's' };
+  const request: WorkloadRequest = { kind: 'add', uid: 'u12', info: { ...info, l7: 'x'.repeat(MAX_ZDS_PACKET_BYTES) } };
+  assert.deepEqual(decodeRequest(encodeRequest(request)), { kind: 'add', uid: 'u12', info });
 });
 
 test('a failure can never be read as success, however its text looks', () => {

@@ -20,6 +20,8 @@ export interface WorkloadInfo {
   readonly name: string;
   readonly namespace: string;
   readonly serviceAccount: string;
+  /** The text of the annotation `ambit.io/l7`, which peers other than ours neither say nor hear; absent: none. */
+  readonly l7?: string | undefined;
 }
 
 /** What a node agent asks of the proxy. `uid` is opaque and the same in every request about one pod. */
@@ -50,11 +52,14 @@ export function decodeHello(bytes: Uint8Array): Hello {
   return { version: 'V1', canary: ambitCanary };
 }
 
-/** @throws wire.too_long when the names do not fit one packet, wire.no_uid */
+/** What `l7` says is left out where only that does not fit. @throws wire.too_long when the names do not fit one packet, wire.no_uid */
 export function encodeRequest(request: WorkloadRequest): Uint8Array {
   if (request.kind !== 'snapshotSent') requireUid(request.uid, request.kind);
   const bytes = toBinary(WorkloadRequestSchema, toMessage(request));
   if (bytes.length > MAX_ZDS_PACKET_BYTES) {
+    if (request.kind === 'add' && request.info.l7 !== undefined) {
+      return encodeRequest({ ...request, info: { ...request.info, l7: undefined } });
+    }
     throw new WireError('wire.too_long', `ZDS ${request.kind} takes ${bytes.length} bytes of ${MAX_ZDS_PACKET_BYTES}`);
   }
   return bytes;
@@ -68,8 +73,9 @@ export function decodeRequest(bytes: Uint8Array): WorkloadRequest {
       const { uid, workloadInfo } = payload.value;
       requireUid(uid, 'add');
       if (workloadInfo === undefined) throw new WireError('wire.no_workload_info', 'ZDS add without workload info');
-      const { name, namespace, serviceAccount } = workloadInfo;
-      return { kind: 'add', uid, info: { name, namespace, serviceAccount } };
+      const { name, namespace, serviceAccount, ambitL7 } = workloadInfo;
+      const l7 = ambitL7 === '' ? {} : { l7: ambitL7 };
+      return { kind: 'add', uid, info: { name, namespace, serviceAccount, ...l7 } };
     }
     case 'keep':
     case 'del':
@@ -107,8 +113,8 @@ const MAX_ERROR_BYTES = MAX_ZDS_PACKET_BYTES - 2 * 3;
 function toMessage(request: WorkloadRequest): WorkloadRequestMessage {
   switch (request.kind) {
     case 'add': {
-      const { name, namespace, serviceAccount } = request.info;
-      const value = { uid: request.uid, workloadInfo: { name, namespace, serviceAccount } };
+      const { name, namespace, serviceAccount, l7 = '' } = request.info;
+      const value = { uid: request.uid, workloadInfo: { name, namespace, serviceAccount, ambitL7: l7 } };
       return create(WorkloadRequestSchema, { payload: { case: 'add', value } });
     }
     case 'keep':

@@ -63,6 +63,7 @@ interface World {
   readonly agent: Agent;
   readonly client: ZdsClient;
   readonly opened: string[];
+  readonly described: string[];
   readonly closed: string[];
   readonly broken: Set<string>;
   readonly lines: string[];
@@ -80,6 +81,7 @@ async function withClient(run: (world: World) => Promise<void>): Promise<void> {
   const world: World = {
     agent: new Agent(path),
     opened: [],
+    described: [],
     closed: [],
     broken: new Set(),
     lines,
@@ -93,6 +95,7 @@ async function withClient(run: (world: World) => Promise<void>): Promise<void> {
           world.opened.push(`${uid}=${info.name}`);
           return undefined;
         },
+        describePod: (uid, { l7 }) => void world.described.push(`${uid}=${l7}`),
         closePod: async uid => void world.closed.push(uid),
         onReady: isReady => void (world.isReady = isReady),
         clock: systemClock,
@@ -144,6 +147,16 @@ test('Z11: hello, add, snapshot, delete; ready exactly after the snapshot; no de
   });
   assert.equal(openFdCount(), before);
 });
+
+test('what an agent says anew of a pod is told on, and cuts nothing', () =>
+  withClient(async ({ agent, opened, described, closed }) => {
+    using netns = ownNetns();
+    const info = { name: 'web-1', namespace: 'shop', serviceAccount: 'web' };
+    for (const l7 of ['on', 'off', 'off']) {
+      assert.deepEqual(await agent.ask({ kind: 'add', uid: 'a', info: { ...info, l7 } }, [netns]), { kind: 'ok' });
+    }
+    assert.deepEqual([opened, described, closed], [['a=web-1'], ['a=off'], []]);
+  }));
 
 test('readiness follows the snapshot, a pending pod and the connection', () =>
   withClient(async world => {
@@ -241,6 +254,7 @@ test('an agent that is not there yet is waited for', async () => {
         return new ZdsSocket(path, reactor);
       },
       openPod: async () => undefined,
+      describePod: () => undefined,
       closePod: async () => undefined,
       onReady: () => undefined,
       clock: systemClock,

@@ -10,6 +10,7 @@ import type { HeldNetns } from '../netns/held-netns.ts';
 import { type ClaimRequest, NetnsClaims } from '../netns/netns-claims.ts';
 import { type NetnsFinder, ownsAddress } from '../netns/netns-finder.ts';
 import { type AgentPod, podName } from '../pod/agent-pod.ts';
+import { L7_ANNOTATION, l7WishOf } from '../pod/l7-annotation.ts';
 import {
   isZtunnelPod,
   membership,
@@ -115,7 +116,8 @@ export class Enrolment {
           const { selectors } = this.#options.rules;
           if (
             before !== undefined &&
-            namespaceEnables(selectors, namespace.labels) === namespaceEnables(selectors, before.labels)
+            namespaceEnables(selectors, namespace.labels) === namespaceEnables(selectors, before.labels) &&
+            namespace.annotations?.[L7_ANNOTATION] === before.annotations?.[L7_ANNOTATION]
           )
             return;
           for (const pod of registry.pods())
@@ -336,6 +338,8 @@ export class Enrolment {
     } else if (this.#isLifted) {
       if (state.kind === 'captured' || state.kind === 'served') await this.#lift(entry, state);
     } else if (state.kind === 'served') {
+      // Nothing new unless its description changed, which a ztunnel that serves it takes over or ignores.
+      this.#deps.zds.add(pod.uid, this.#infoOf(pod), state.held);
       await this.#probe(entry, pod.ips);
     } else if (pod.ips.length > 0 || pod.netnsPath !== undefined || state.kind !== 'outside') {
       const until = AbortSignal.any([this.#patience(), entry.abort.signal]);
@@ -350,7 +354,7 @@ export class Enrolment {
     const { held, plan } = await this.#prepare(entry, { ...request, ips }, signal);
     const { backend, zds, status, log } = this.#deps;
     if (this.#isLifted) {
-      zds.add(pod.uid, infoOf(pod), held);
+      zds.add(pod.uid, this.#infoOf(pod), held);
       this.#setState(entry, { kind: 'lifted', held, plan });
       status.set(pod.uid, 'pending');
       log.warn('Pod starts unprotected: no ztunnel is there, and the fail mode is open', { pod: podName(pod) });
@@ -369,7 +373,7 @@ export class Enrolment {
     }
     const wasServed = entry.state.kind === 'served';
     if (!wasServed) this.#setState(entry, { kind: 'captured', held, plan });
-    zds.add(pod.uid, infoOf(pod), held);
+    zds.add(pod.uid, this.#infoOf(pod), held);
     // Of one that is noted as enabled, as after our own restart, that stays true until a ztunnel says no.
     if (status.wanted(pod.uid) === undefined) status.set(pod.uid, 'pending');
     try {
@@ -395,7 +399,9 @@ export class Enrolment {
   ): Promise<{ held: HeldNetns; plan: RedirectPlan }> {
     const { pod } = entry;
     const { plan, warnings } = redirectPlanOf(pod, this.#options.plan);
-    for (const warning of warnings) this.#deps.log.warn('Annotation ignored', { pod: podName(pod), warning });
+    const l7 = l7WishOf(pod, this.#deps.registry.namespaceOf(pod));
+    for (const warning of l7.warning === undefined ? warnings : [...warnings, l7.warning])
+      this.#deps.log.warn('Annotation ignored', { pod: podName(pod), warning });
     const held = await this.#claims.claim(pod, entry.state.held, request, signal);
     this.#hold(entry, held);
     return { held, plan };
@@ -470,7 +476,7 @@ export class Enrolment {
         const { drift } = await this.#deps.backend.verify(held.netns, plan, undefined);
         if (drift.length > 0) await this.#deps.backend.apply(held.netns, plan);
       }
-      this.#deps.zds.add(pod.uid, infoOf(pod), held);
+      this.#deps.zds.add(pod.uid, this.#infoOf(pod), held);
       this.#setState(entry, { kind: 'captured', held, plan });
     } catch (error) {
       // It stays kept, and is taken in like any other pod as soon as it can be.
@@ -528,6 +534,12 @@ export class Enrolment {
     return AbortSignal.any([this.#ending.signal, AbortSignal.timeout(this.#options.answerTimeoutMs)]);
   }
 
+  #infoOf(pod: AgentPod): WorkloadInfo {
+    const { name, namespace, serviceAccount } = pod;
+    const { text } = l7WishOf(pod, this.#deps.registry.namespaceOf(pod));
+    return { name, namespace, serviceAccount, ...(text === undefined ? {} : { l7: text }) };
+  }
+
   #now(): Date {
     return (this.#deps.now ?? (() => new Date()))();
   }
@@ -536,8 +548,4 @@ export class Enrolment {
 function notedStatus({ annotations }: AgentPod): RedirectionStatus {
   const noted = annotations[REDIRECTION_ANNOTATION];
   return noted === 'enabled' || noted === 'pending' ? noted : undefined;
-}
-
-function infoOf({ name, namespace, serviceAccount }: AgentPod): WorkloadInfo {
-  return { name, namespace, serviceAccount };
 }

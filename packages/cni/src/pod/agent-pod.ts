@@ -20,6 +20,8 @@ export interface AgentPod {
 export interface PodNamespace {
   readonly name: string;
   readonly labels: Readonly<Record<string, string>>;
+  /** Of those, only what the agent reads. Absent: none. */
+  readonly annotations?: Readonly<Record<string, string>> | undefined;
 }
 
 export function podName(pod: { readonly namespace: string; readonly name: string }): string {

@@ -50,6 +50,13 @@ test('of a pod only what the agent reads is kept', () => {
   });
 });
 
+test('of a namespace its name, its labels and the annotations that the agent reads', () => {
+  const metadata = { name: 'shop', labels: { a: 'b' }, annotations: { 'ambit.io/l7': 'off', 'openshift.io/sa': 'x' } };
+  assert.deepEqual(readKubernetesNamespace({ metadata }, { apiVersion: 'v1', kind: 'Namespace' }), {
+    object: { name: 'shop', labels: { a: 'b' }, annotations: { 'ambit.io/l7': 'off' } },
+  });
+});
+
 test('a pod that has only begun has no address, the default service account and no known phase', () => {
   const begun = { metadata: { uid: 'u', name: 'a', namespace: 'b' }, spec: { hostNetwork: true } };
   assert.deepEqual(read(begun), {

@@ -35,7 +35,11 @@ export const readKubernetesPod: ReadKubernetes<AgentPod> = raw => {
 };
 
 export const readKubernetesNamespace: ReadKubernetes<PodNamespace> = raw => ({
-  object: { name: textAt(raw, 'metadata', 'name'), labels: mapAt(raw, 'metadata', 'labels') },
+  object: {
+    name: textAt(raw, 'metadata', 'name'),
+    labels: mapAt(raw, 'metadata', 'labels'),
+    annotations: ownAnnotations(mapAt(raw, 'metadata', 'annotations')),
+  },
 });
 
 /** Istio's and ours. Others may be whole documents: network plugins' status, `kubectl apply`'s copy of the object. */

@@ -227,7 +227,7 @@ describe('the ZDS server', () => {
     assert.equal(peer.unread, 0, 'nothing is kept after the snapshot, where it would be an error');
   });
 
-  test('what is served is not said again; a refusal, another namespace or another name is', async t => {
+  test('what is served is not said again; a refusal, another namespace, name or description is', async t => {
     const { agent, held, proxy } = await bench(t);
     const peer = proxy();
     await peer.takeSnapshot();
@@ -235,7 +235,7 @@ describe('the ZDS server', () => {
     await peer.next();
     peer.ack('no room');
     await assert.rejects(agent.enrolled('u1', soon()), fails('enrol.refused'));
-    for (const info of [INFO, { ...INFO, serviceAccount: 'other' }]) {
+    for (const info of [INFO, { ...INFO, serviceAccount: 'other' }, { ...INFO, l7: 'off' }, INFO]) {
       agent.add('u1', info, held);
       assert.deepEqual((await peer.next()).request, { kind: 'add', uid: 'u1', info });
       peer.ack();

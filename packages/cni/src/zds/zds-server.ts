@@ -110,7 +110,8 @@ export class ZdsServer {
   /**
    * Announces a pod, to the proxy there is or to the next that connects; `enrolled` tells the outcome. The namespace stays
    * the caller's, who keeps it open until `remove` has resolved. Announcing what is served already does nothing; another
-   * namespace, or an answer that was no, is said anew.
+   * namespace, another description, or an answer that was no, is said anew: of a pod that it serves Istio's ztunnel ignores
+   * what is said, ours takes over `l7`.
    */
   add(uid: string, info: WorkloadInfo, held: HeldNetns): void {
     this.#checkOpen();
@@ -292,7 +293,8 @@ function quiet(promise: Promise<unknown>): void {
 }
 
 function sameInfo(a: WorkloadInfo, b: WorkloadInfo): boolean {
-  return a.name === b.name && a.namespace === b.namespace && a.serviceAccount === b.serviceAccount;
+  const isSame = a.name === b.name && a.namespace === b.namespace && a.serviceAccount === b.serviceAccount;
+  return isSame && a.l7 === b.l7;
 }
 
 function refused(what: string, error: string): CniError {

@@ -20,7 +20,8 @@ const CLOSED_EARLY: OpenFailure = {
 };
 
 export class PodRecord {
-  readonly pod: PodInfo;
+  /** Replaced when it is described otherwise; always the same pod. */
+  pod: PodInfo;
   readonly netnsFd: number | undefined;
   /** The identity its certificate carries; undefined until the mesh knows the workload. */
   identity: string | undefined;

@@ -6,7 +6,7 @@ import type { Logger } from '../log.ts';
 import type { PodInfo } from '../worker-protocol.ts';
 import { Condition } from './condition.ts';
 import { certificateMessage, type IdentityStore, IdentityUsers } from './identity-users.ts';
-import { type OpenFailure, PodRecord, type PodState } from './pod-record.ts';
+import { type OpenFailure, type PodPhase, PodRecord, type PodState } from './pod-record.ts';
 import type { WorkerLink } from './worker-link.ts';
 import type { Workers } from './workers.ts';
 
@@ -66,6 +66,11 @@ export class Pods {
     return this.#counts;
   }
 
+  /** All that are not gone yet. */
+  list(): readonly { readonly pod: PodInfo; readonly phase: PodPhase }[] {
+    return this.#all().map(({ pod, phase }) => ({ pod, phase }));
+  }
+
   info(uid: string): PodInfo | undefined {
     return this.#open.get(uid)?.pod;
   }
@@ -89,6 +94,14 @@ export class Pods {
     // Some workers may have it open: a pod served by some of them only would lose connections at random.
     if (this.#open.get(pod.uid) === record) await this.#close(record, 'immediate', 0);
     return outcome.failure;
+  }
+
+  /** See `Supervisor.describePod`. */
+  describe(pod: PodInfo): void {
+    const record = this.#open.get(pod.uid);
+    if (record === undefined) return;
+    record.pod = pod;
+    this.#workers.broadcast({ type: 'podInfo', pod });
   }
 
   /** See `Supervisor.closePod`. */

@@ -22,6 +22,7 @@ export function runZds(path: string, supervisor: Supervisor, readiness: Readines
     {
       connect: () => new ZdsSocket(path, reactor),
       openPod: async (uid, info, netnsFd) => (await supervisor.openPod({ uid, ...info }, netnsFd))?.message,
+      describePod: (uid, info) => supervisor.describePod({ uid, ...info }),
       closePod: uid => supervisor.closePod(uid, 'immediate', 0),
       onReady: isReady => {
         if (isReady) readiness.clear('workload proxy manager');

@@ -14,6 +14,8 @@ export interface ZdsClientDeps {
   readonly connect: () => ZdsSocket;
   /** Opens the pod's listeners; the text says why not. The descriptor stays ours. */
   readonly openPod: (uid: string, info: WorkloadInfo, netnsFd: number) => Promise<string | undefined>;
+  /** What is said of a pod that is open changed, but not who it is. */
+  readonly describePod: (uid: string, info: WorkloadInfo) => void;
   /** Cuts the pod off; resolves when its namespace is not needed any more. */
   readonly closePod: (uid: string) => Promise<void>;
   readonly onReady: (isReady: boolean) => void;
@@ -177,6 +179,9 @@ export class ZdsClient {
       switch (effect.kind) {
         case 'start':
           reason = (await this.#carryOut(await this.#start(effect), socket)) ?? reason;
+          break;
+        case 'describe':
+          this.#deps.describePod(effect.uid, effect.info);
           break;
         case 'stop':
           await this.#stop(effect.uid);

@@ -22,6 +22,7 @@ class Bench {
   readonly serving = new Map<string, number>();
   readonly open = new Set<number>();
   readonly unknownKeeps: string[] = [];
+  readonly described: string[] = [];
   starts = 0;
   disconnects: string[] = [];
   #nextId = 1;
@@ -56,6 +57,10 @@ class Bench {
           assert.ok(this.open.delete(id));
           break;
         }
+        case 'describe':
+          assert.ok(this.serving.has(effect.uid), 'a pod that does not run is described');
+          this.described.push(`${effect.uid}=${effect.info.l7}`);
+          break;
         case 'ack':
           this.acks.push(effect.error);
           break;
@@ -87,6 +92,21 @@ test('Z2: a second identical add starts nothing', () => {
   assert.equal(bench.starts, 1);
   assert.deepEqual(bench.acks, [undefined, undefined, undefined]);
   assert.equal(bench.open.size, 1);
+});
+
+test('Z2a: a pod that is only described otherwise goes on, under its new description', () => {
+  const described = (l7: string): WorkloadRequest => ({ kind: 'add', uid: 'a', info: { ...INFO, l7 } });
+  const bench = new Bench().synced();
+  bench.request(described('on'), 'n1');
+  bench.request(described('off'), 'n1');
+  bench.request(described('off'), 'n1');
+  bench.request(add('a'), 'n1');
+  assert.equal(bench.starts, 1);
+  assert.deepEqual(bench.described, ['a=off', 'a=undefined']);
+  assert.equal(bench.open.size, 1);
+  bench.request(described('on'), 'n2');
+  assert.equal(bench.starts, 2, 'another namespace is another matter');
+  assert.equal(bench.machine.pods().get('a')?.info.l7, 'on');
 });
 
 test('Z3: a failed add is pending, not ready, and a retry serves it when the port frees', () => {

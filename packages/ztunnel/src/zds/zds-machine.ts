@@ -1,7 +1,8 @@
 // The state machine of ZDS on the proxy's side, pure: requests of the node agent in, effects out. One thing at a time:
 // while a pod is being started nothing else is fed in, so acks leave in the order of their requests. Protocol as
 // Istio's (ztunnel `inpod/statemanager`), with these differences: a protocol error ends the connection instead of the
-// process, pending pods survive a reconnect, and a pod whose names changed is restarted under its new identity.
+// process, pending pods survive a reconnect, a pod whose names changed is restarted under its new identity, and one that is
+// only described otherwise goes on under its new description.
 import type { WorkloadInfo, WorkloadRequest } from '@ambit/wire';
 
 /** A network namespace the agent sent. `key` is equal for equal namespaces; the descriptor behind it is the driver's. */
@@ -15,6 +16,8 @@ export type DisconnectReason = 'keep_after_snapshot' | 'second_snapshot' | 'add_
 export type ZdsEffect<N extends NetnsHandle> =
   /** Open the pod's listeners; report with `onStarted`. Exactly one is in flight at a time. */
   | { readonly kind: 'start'; readonly uid: string; readonly info: WorkloadInfo; readonly netns: N }
+  /** The pod goes on as it is; what is said of it changed, but not who it is. */
+  | { readonly kind: 'describe'; readonly uid: string; readonly info: WorkloadInfo }
   /** Cut the pod's connections and close its listeners. The driver releases the namespace when that is done. */
   | { readonly kind: 'stop'; readonly uid: string }
   | { readonly kind: 'ack'; readonly error: string | undefined }
@@ -133,11 +136,14 @@ export class ZdsMachine<N extends NetnsHandle> {
   #add(uid: string, info: WorkloadInfo, netns: N): readonly ZdsEffect<N>[] {
     if (this.#session.kind === 'snapshot') this.#session.names.add(uid);
     const known = this.#pods.get(uid);
-    if (known?.kind === 'running' && known.netns.key === netns.key && sameInfo(known.info, info)) {
-      return [
+    if (known?.kind === 'running' && known.netns.key === netns.key && sameNames(known.info, info)) {
+      const effects: readonly ZdsEffect<N>[] = [
         { kind: 'release', netns },
         { kind: 'ack', error: undefined },
       ];
+      if (known.info.l7 === info.l7) return effects;
+      this.#pods.set(uid, { ...known, info });
+      return [{ kind: 'describe', uid, info }, ...effects];
     }
     // A recreated sandbox or another identity: the old proxy must be gone before the new one opens.
     return [...this.#drop(uid), ...this.#start({ uid, info, netns, isForRequest: true })];
@@ -198,6 +204,6 @@ function protocolError<N extends NetnsHandle>(reason: DisconnectReason, detail: 
   return [ack, { kind: 'disconnect', reason, detail }];
 }
 
-function sameInfo(a: WorkloadInfo, b: WorkloadInfo): boolean {
+function sameNames(a: WorkloadInfo, b: WorkloadInfo): boolean {
   return a.name === b.name && a.namespace === b.namespace && a.serviceAccount === b.serviceAccount;
 }
