@@ -3,7 +3,7 @@
 // It is plain data that survives structured cloning; identities say whether they were proven by TLS or only looked up.
 // Counters are folds over `fresh`, which no two records share: whoever adds it up needs no memory of the connection.
 import type { ReasonCode, ServiceSummary, SocketAddress, WorkloadSummary } from '@ambit/mesh';
-import type { L7Protocol } from './l7/types.ts';
+import type { L7Protocol, L7Request } from './l7/types.ts';
 
 /** One side of a connection, as far as it is known. */
 export interface RecordPeer {
@@ -59,6 +59,15 @@ export interface RequestTally {
   readonly responseSizes: readonly number[];
   readonly requestMessages: number;
   readonly responseMessages: number;
+}
+
+/** One request and the connection that carried it: told only while somebody reads single requests. */
+export interface RequestRecord {
+  /** As it is now; `fresh` tells nothing. One object for the requests of a connection that are told together. */
+  readonly connection: ConnectionRecord;
+  readonly request: L7Request;
+  /** Milliseconds since the Unix epoch. */
+  readonly startedAtMs: number;
 }
 
 /** Upper bounds of request histograms: milliseconds, and bytes for sizes. Envoy's, which Istio's dashboards expect. */

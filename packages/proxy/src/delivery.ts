@@ -1,6 +1,7 @@
 // Gathers consecutive DATA slices for one stream while a tunnel reads, so that a run of frames becomes one system call
 // on the TCP side. The slices lie in the engine's receive slab and are dead after `flush`.
 import { type IoVec, type Slab, writev } from '@ambit/native';
+import type { PlaintextTap } from './l7/plaintext-tap.ts';
 
 /** A run longer than this is written in parts. */
 const MAX_SEGMENTS = 64;
@@ -46,6 +47,11 @@ export class Delivery {
     this.iov.clear();
     this.#count = 0;
     this.bytes = 0;
+  }
+
+  /** Shows everything gathered, in order. */
+  show(tap: PlaintextTap, nowMs: number): void {
+    for (let i = 0; i < this.#count; i++) tap.toTcp(this.slab.bytes, this.#starts[i] ?? 0, this.#ends[i] ?? 0, nowMs);
   }
 
   /** One writev of everything gathered. */

@@ -4,6 +4,7 @@ export {
   type RecordPeer,
   type RecordTls,
   REQUEST_BUCKETS,
+  type RequestRecord,
   type RequestTally,
 } from './connection-record.ts';
 export { beginDial, type Dial, type DialFailure } from './dial.ts';
@@ -23,6 +24,10 @@ export {
   refusePeer,
   type TunnelPeer,
 } from './hbone-pool.ts';
+export { PlaintextTap, type TcpSide } from './l7/plaintext-tap.ts';
+export { RequestTallies, type TallyLabels } from './l7/request-tallies.ts';
+export type { L7Options } from './l7/sniffer-options.ts';
+export type { L7GiveUp, L7Listener, L7Protocol, L7Request, L7Sniffer } from './l7/types.ts';
 export { MemoryBudget } from './memory-budget.ts';
 export { PlainSplice, type SpliceOwner } from './plain-splice.ts';
 export { type HandshakeLimits, type HandshakeOwner, type SecuredSocket, SecureHandshake } from './secure-handshake.ts';

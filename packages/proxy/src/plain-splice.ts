@@ -16,6 +16,7 @@ import {
 } from '@ambit/native';
 import { dialReason, errnoText, takeErrno } from './dial-failure.ts';
 import { type Engine, type Pumpable, RECEIVE_BYTES } from './engine.ts';
+import type { PlaintextTap } from './l7/plaintext-tap.ts';
 import { PendingBytes } from './pending-bytes.ts';
 import type { Timer } from './timers.ts';
 import { failed, type StreamEnd } from './tunnel-stream.ts';
@@ -67,6 +68,10 @@ export class PlainSplice {
   readonly #upstream: Side;
   /** Ends a connect that takes too long. */
   #deadline: Timer | undefined;
+  /** Reads what passes, if anybody wants it read; its TCP side is the client. Set it before the splice opens. */
+  tap: PlaintextTap | undefined;
+  /** Who ended first: the side that left, when something was still under way. */
+  firstToEnd: 'client' | 'upstream' | undefined;
   readonly #health: TcpHealth = { rttUs: 0, totalRetransmits: 0 };
   #phase: 'dialing' | 'open' | 'closed' = 'dialing';
 
@@ -150,7 +155,7 @@ export class PlainSplice {
       if (errno !== 0 || this.isClosed) return;
     }
     if ((mask & EventMask.ERR) !== 0) {
-      this.#fail(takeErrno(side.fd));
+      this.#fail(side, takeErrno(side.fd));
       return;
     }
     if ((mask & (EventMask.RDHUP | EventMask.HUP)) !== 0) side.hungUp = true;
@@ -172,19 +177,21 @@ export class PlainSplice {
     const read = recv(from.fd, slab, 0, RECEIVE_BYTES);
     if (read < 0) {
       if (read === -Errno.EAGAIN) from.readable = false;
-      else this.#fail(-read);
+      else this.#fail(from, -read);
       return;
     }
     if (read === 0) {
       from.ended = true;
+      this.#noteEnd(from);
       shutdownWrite(to.fd);
       this.#finishIfDone();
       return;
     }
+    if (this.tap !== undefined) this.#show(this.tap, from, read);
     from.isBulk = read > INTERACTIVE_BYTES;
     const sent = to.writable ? send(to.fd, slab, 0, read) : -Errno.EAGAIN;
     if (sent < 0 && sent !== -Errno.EAGAIN) {
-      this.#fail(-sent);
+      this.#fail(to, -sent);
       return;
     }
     const taken = Math.max(0, sent);
@@ -201,6 +208,13 @@ export class PlainSplice {
     else if (to.pending === undefined) this.#engine.enqueue(from);
   }
 
+  #show(tap: PlaintextTap, from: Side, read: number): void {
+    const { nowMs, receive } = this.#engine;
+    if (from === this.#client) tap.fromTcp(receive.bytes, 0, read, nowMs);
+    else tap.toTcp(receive.bytes, 0, read, nowMs);
+    if (tap.isDone) this.tap = undefined;
+  }
+
   #drain(to: Side): void {
     const from = this.#otherOf(to);
     const pending = to.pending;
@@ -209,7 +223,7 @@ export class PlainSplice {
       const written = pending.writeTo(to.fd, this.#engine.iov);
       if (written < 0) {
         if (written === -Errno.EAGAIN) to.writable = false;
-        else this.#fail(-written);
+        else this.#fail(to, -written);
         return;
       }
       to.written += written;
@@ -230,7 +244,12 @@ export class PlainSplice {
     if (this.#client.ended && this.#upstream.ended) this.#close('close', { kind: 'finished' });
   }
 
-  #fail(errno: number): void {
+  #noteEnd(side: Side): void {
+    this.firstToEnd ??= side === this.#client ? 'client' : 'upstream';
+  }
+
+  #fail(side: Side, errno: number): void {
+    this.#noteEnd(side);
     const reset = errno === 0 || errno === Errno.ECONNRESET || errno === Errno.EPIPE;
     this.abort(
       failed(

@@ -20,6 +20,7 @@ import {
 } from '@ambit/native';
 import { FRAME_HEADER_BYTES, FRAME_TYPE, writeFrameHeader } from './h2/index.ts';
 import { type Engine, TRANSMIT_BYTES } from './engine.ts';
+import type { PlaintextTap } from './l7/plaintext-tap.ts';
 
 const MAX_CONTENT_BYTES = MAX_RECORD_CONTENT_BYTES;
 const RECORD_STRIDE = MAX_CONTENT_BYTES + RECORD_OVERHEAD_BYTES;
@@ -117,6 +118,24 @@ export class TunnelOutput {
       next += RECORD_STRIDE;
     }
     return total;
+  }
+
+  /** Shows the `bytes` just read, before `commitRead` seals them where they are. */
+  showRead(bytes: number, tap: PlaintextTap): void {
+    const slab = this.#slab;
+    if (slab === undefined) return;
+    let at = this.#record + RECORD_HEADER_BYTES + this.#contentBytes + FRAME_HEADER_BYTES;
+    let next = this.#record + RECORD_STRIDE;
+    let left = bytes;
+    let length = Math.min(left, this.#segmentBytes);
+    for (;;) {
+      tap.fromTcp(slab.bytes, at, at + length, this.#engine.nowMs);
+      left -= length;
+      if (left === 0) return;
+      at = next + RECORD_HEADER_BYTES + FRAME_HEADER_BYTES;
+      next += RECORD_STRIDE;
+      length = Math.min(left, FULL_PAYLOAD_BYTES);
+    }
   }
 
   /** Turns the `bytes` just read into DATA frames of `streamId`. */

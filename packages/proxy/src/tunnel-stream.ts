@@ -25,6 +25,7 @@ import type { Delivery, DeliveryTarget } from './delivery.ts';
 import { BULK_SEGMENTS, type Pumpable } from './engine.ts';
 import type { FrozenStream } from './frozen.ts';
 import { H2_ERROR } from './h2/index.ts';
+import type { PlaintextTap } from './l7/plaintext-tap.ts';
 import { PendingBytes } from './pending-bytes.ts';
 import type { Tunnel } from './tunnel.ts';
 
@@ -81,6 +82,10 @@ export class TunnelStream implements EventHandler, Pumpable, DeliveryTarget {
   receiveWindow: number;
   bytesToTunnel = 0;
   bytesFromTunnel = 0;
+  /** Reads what passes, if anybody wants it read. Set it before the stream opens. */
+  tap: PlaintextTap | undefined;
+  /** Who ended first: the side that left, when something was still under way. */
+  firstToEnd: 'tcp' | 'tunnel' | undefined;
   #fd: Fd | undefined;
   #registration: Registration | undefined;
   #segments = FIRST_SEGMENTS;
@@ -207,12 +212,14 @@ export class TunnelStream implements EventHandler, Pumpable, DeliveryTarget {
     }
     if (read === 0) {
       this.#localEnded = true;
+      this.firstToEnd ??= 'tcp';
       tunnel.sendEndStream(this.id);
       this.#finishIfDone();
       return;
     }
     this.sendWindow -= read;
     this.bytesToTunnel += read;
+    if (this.tap !== undefined) this.#showRead(this.tap, read);
     output.commitRead(this.id, read);
     tunnel.noteSent(read);
     if (read === asked) {
@@ -233,6 +240,7 @@ export class TunnelStream implements EventHandler, Pumpable, DeliveryTarget {
       this.tunnel.onBytesTaken(total);
       return;
     }
+    if (this.tap !== undefined) this.#showDelivery(this.tap, delivery);
     let written = 0;
     if (this.phase === 'open' && this.#writable && this.pendingBytes === 0 && this.#fd !== undefined) {
       written = delivery.writeTo(this.#fd);
@@ -264,6 +272,7 @@ export class TunnelStream implements EventHandler, Pumpable, DeliveryTarget {
   onRemoteEnd(): void {
     if (this.#remoteEnded || this.phase === 'closed') return;
     this.#remoteEnded = true;
+    this.firstToEnd ??= 'tunnel';
     if (this.phase === 'open' && this.pendingBytes === 0) this.#endTcp();
   }
 
@@ -275,6 +284,7 @@ export class TunnelStream implements EventHandler, Pumpable, DeliveryTarget {
   /** The peer reset the stream. */
   onReset(code: number): void {
     if (this.phase === 'closed') return;
+    this.firstToEnd ??= 'tunnel';
     if (code === H2_ERROR.REFUSED_STREAM && this.phase === 'requested') {
       this.#close('reset', failed('hbone.refused_stream', 'stream refused by the peer', true));
     } else if (code === H2_ERROR.NO_ERROR && this.phase === 'open') {
@@ -302,6 +312,7 @@ export class TunnelStream implements EventHandler, Pumpable, DeliveryTarget {
   /** The tunnel is gone. A settled stream does not need it any more and lives on until its last bytes are taken. */
   onTunnelClosed(end: StreamEnd): void {
     if (this.isSettled) return;
+    this.firstToEnd ??= 'tunnel';
     this.#close('reset', end);
   }
 
@@ -356,6 +367,16 @@ export class TunnelStream implements EventHandler, Pumpable, DeliveryTarget {
   // A method, because the compiler would otherwise conclude from an earlier check that the phase cannot have changed.
   #isClosed(): boolean {
     return this.phase === 'closed';
+  }
+
+  #showRead(tap: PlaintextTap, bytes: number): void {
+    this.tunnel.output.showRead(bytes, tap);
+    if (tap.isDone) this.tap = undefined;
+  }
+
+  #showDelivery(tap: PlaintextTap, delivery: Delivery): void {
+    delivery.show(tap, this.tunnel.engine.nowMs);
+    if (tap.isDone) this.tap = undefined;
   }
 
   #finishDial(): void {
@@ -419,6 +440,7 @@ export class TunnelStream implements EventHandler, Pumpable, DeliveryTarget {
   }
 
   #tcpFailed(errno: number): void {
+    this.firstToEnd ??= 'tcp';
     const reset = errno === Errno.ECONNRESET || errno === Errno.EPIPE || errno === 0;
     const text = errno === 0 ? 'connection reset' : errnoName(errno);
     this.abort(H2_ERROR.CANCEL, failed(reset ? 'peer.reset' : 'dial.failed', `io error: ${text}`));

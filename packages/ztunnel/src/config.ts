@@ -4,6 +4,7 @@
 import { existsSync } from 'node:fs';
 import { type ControlPlaneConfig, parseControlPlane } from './config/control-plane.ts';
 import { type DnsConfig, parseDns } from './config/dns.ts';
+import { type L7Config, parseL7 } from './config/l7.ts';
 import { EnvReader, type Environment, type ValueSource } from './config/env-reader.ts';
 import { type Ip, isLoopback, parseIp, parseSocketAddress, type SocketAddress } from '@ambit/mesh';
 import type { ProxyConfig } from './config/proxy-config.ts';
@@ -25,7 +26,7 @@ export type LocalConfigSource =
   | { readonly kind: 'inline'; readonly text: string };
 
 /** Durations in milliseconds, sizes in bytes. Absent upstream options are ones this version has no use for. */
-export interface Config extends ControlPlaneConfig, DnsConfig {
+export interface Config extends ControlPlaneConfig, DnsConfig, L7Config {
   readonly proxyMode: 'shared' | 'dedicated';
   /** Set exactly in dedicated mode. */
   readonly dedicatedWorkload: DedicatedWorkload | undefined;
@@ -138,6 +139,7 @@ export function parseConfig(env: Environment, inputs: ConfigInputs): Config {
   const bindAddress = parseDedicatedOnly(read, proxyMode, 'AMBIT_BIND_ADDRESS', parseIp);
   return Object.freeze<Config>({
     ...controlPlane,
+    ...parseL7(read),
     ...parseDns(read, { ...controlPlane, bindAddress }),
     proxyMode,
     dedicatedWorkload: parseDedicated(read, proxyMode),

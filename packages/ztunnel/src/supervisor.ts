@@ -2,14 +2,14 @@
 // dies with the full state sent again. The mesh view and the certificates are other people's; this only passes on what
 // follows from them. The work is done in supervisor/; this is the one door, and says who hears what.
 import type { DnsSettings, Ip } from '@ambit/mesh';
-import type { ConnectionRecord } from '@ambit/proxy';
+import type { ConnectionRecord, RequestRecord } from '@ambit/proxy';
 import type { Clock } from './clock.ts';
 import type { DnsPodCounts, DnsRecord, ResolverSet } from './dns/dns-messages.ts';
 import { ZtunnelError } from './errors.ts';
 import type { CertificateState } from './identity/certificate-manager.ts';
 import type { Logger } from './log.ts';
-import type { WorkerQuestion } from './admin/worker-questions.ts';
-import { Asking, type WorkerAnswers } from './supervisor/asking.ts';
+import type { WorkerAnswers, WorkerQuestion } from './admin/worker-questions.ts';
+import { Asking } from './supervisor/asking.ts';
 import { DnsDesk, type NamedMesh } from './supervisor/dns-desk.ts';
 import { certificateMessage, type IdentityStore } from './supervisor/identity-users.ts';
 import type { OpenFailure } from './supervisor/pod-record.ts';
@@ -20,7 +20,7 @@ import { RouteDesk } from './supervisor/route-desk.ts';
 import { Telling } from './supervisor/telling.ts';
 import type { WorkerLink } from './supervisor/worker-link.ts';
 import { type WorkerNews, Workers } from './supervisor/workers.ts';
-import type { PodInfo, WorkerSettings } from './worker-protocol.ts';
+import type { PodInfo, RequestReaders, WorkerSettings } from './worker-protocol.ts';
 import type { RecordReaders } from './worker-settings.ts';
 
 export interface SupervisorDeps {
@@ -30,6 +30,7 @@ export interface SupervisorDeps {
   readonly random: () => number;
   readonly log: Logger;
   readonly onRecords: (records: readonly ConnectionRecord[]) => void;
+  readonly onRequests?: (requests: readonly RequestRecord[]) => void;
   readonly onDnsRecords?: (records: readonly DnsRecord[]) => void;
   readonly onDnsCounts?: (counts: readonly DnsPodCounts[]) => void;
   /**
@@ -82,6 +83,7 @@ export class Supervisor {
   readonly #telling: Telling;
   readonly #asking: Asking;
   #readers: RecordReaders | undefined;
+  #requestReaders: RequestReaders = 'none';
   #revocations: readonly string[] = [];
   #resolvers: ResolverSet | undefined;
   #mode: 'new' | 'running' | 'draining' | 'stopped' = 'new';
@@ -186,6 +188,12 @@ export class Supervisor {
     if (message !== undefined) this.#workers.broadcast(message);
   }
 
+  /** Which single requests `onRequests` hears of from now on; none until it is said. */
+  setRequestReaders(readers: RequestReaders): void {
+    this.#requestReaders = readers;
+    this.#workers.broadcast({ type: 'requestReaders', readers });
+  }
+
   /** Has `onRecords` hear all that workers know by now; false when one did not answer within `timeoutMs`. */
   flushRecords(timeoutMs: number): Promise<boolean> {
     return this.#telling.all(timeoutMs);
@@ -246,6 +254,10 @@ export class Supervisor {
         link.send({ type: 'recordsTaken' });
         this.#deps.onRecords(news.records);
         return;
+      case 'requests':
+        link.send({ type: 'requestsTaken' });
+        this.#deps.onRequests?.(news.requests);
+        return;
       case 'told':
         this.#telling.onTold(link.index, news.id);
         return;
@@ -286,6 +298,7 @@ export class Supervisor {
     // Before anything that could let a connection in.
     if (this.#revocations.length > 0) link.send({ type: 'revocations', keys: this.#revocations });
     if (this.#resolvers !== undefined) link.send({ type: 'resolvers', set: this.#resolvers });
+    if (this.#requestReaders !== 'none') link.send({ type: 'requestReaders', readers: this.#requestReaders });
     if (this.#readers !== undefined) link.send({ type: 'readers', ...this.#readers });
     this.#pods.replay(link);
   }

@@ -4,7 +4,7 @@
 // can always rebuild a worker's whole state by sending it again.
 import type { MessagePort } from 'node:worker_threads';
 import type { CompiledRouteInput, InboundRoute, OutboundRoute, Policy, SocketAddress, Workload } from '@ambit/mesh';
-import type { ConnectionRecord, FrozenTunnel, PoolSettings, TunnelSettings } from '@ambit/proxy';
+import type { ConnectionRecord, FrozenTunnel, PoolSettings, RequestRecord, TunnelSettings } from '@ambit/proxy';
 import type { AdminFromWorker, AdminToWorker } from './admin/worker-questions.ts';
 import type { DnsFromWorker, DnsProxySettings, DnsToWorker } from './dns/dns-messages.ts';
 
@@ -47,8 +47,20 @@ export interface WorkerSettings {
   /** OpenSSL group list, or undefined for the default (hybrid post-quantum first). */
   readonly tlsGroups: string | undefined;
   readonly memoryBudgetBytes: number;
+  readonly l7: L7Settings;
   /** undefined: no DNS proxy. */
   readonly dns: DnsProxySettings | undefined;
+}
+
+/** Which single requests somebody reads. */
+export type RequestReaders = 'none' | 'traced' | 'all';
+
+/** Reading requests: what holds where no annotation says otherwise, and what metrics are told of a request. */
+export interface L7Settings {
+  readonly isOn: boolean;
+  /** Whether HTTP requests are counted by method, and by the template of their path. */
+  readonly method: boolean;
+  readonly path: boolean;
 }
 
 /** `workerData` of a data worker. */
@@ -131,6 +143,10 @@ export type ToWorker =
   | { readonly type: 'tell'; readonly id: number }
   /** One `records` message was taken; a worker that gets too far ahead drops records instead of queueing them. */
   | { readonly type: 'recordsTaken' }
+  /** Which single requests somebody reads from now on: none, those with a trace, or all. */
+  | { readonly type: 'requestReaders'; readonly readers: RequestReaders }
+  /** One `requests` message was taken. */
+  | { readonly type: 'requestsTaken' }
   | { readonly type: 'stop' };
 
 export type FromWorker =
@@ -163,6 +179,7 @@ export type FromWorker =
   /** A connection failed because the identity has no certificate; told at most twice a second. */
   | { readonly type: 'missCertificate'; readonly identity: string }
   | { readonly type: 'records'; readonly records: readonly ConnectionRecord[] }
+  | { readonly type: 'requests'; readonly requests: readonly RequestRecord[] }
   | { readonly type: 'told'; readonly id: number }
   | { readonly type: 'frozen'; readonly tunnel: FrozenTunnel }
   | { readonly type: 'frozenAll' }

@@ -83,6 +83,7 @@ export function workerSettings(config: Config, readers: RecordReaders): WorkerSe
     tlsRecords: config.tlsRecords,
     tlsGroups: config.postQuantumOnly ? PQC_GROUPS : undefined,
     memoryBudgetBytes: config.memoryBudgetBytes,
+    l7: config.l7,
     dns:
       config.dnsProxy === undefined
         ? undefined

@@ -45,8 +45,8 @@ test('what the records of a connection call fresh adds up to the connection, how
   for (const telling of [
     [],
     [OPENED],
-    [ongoing(10, 0, NETWORK)],
-    [OPENED, ongoing(10, 5, NETWORK), ongoing(12, 5, NETWORK)],
+    [ongoing(10, 0, NETWORK, undefined)],
+    [OPENED, ongoing(10, 5, NETWORK, undefined), ongoing(12, 5, NETWORK, undefined)],
   ]) {
     const one = facts();
     const records = [...telling, closed(FINISHED, 20, 7, NETWORK)].map(outcome => recordOf(one, outcome));
@@ -72,9 +72,9 @@ test('a refused connection never opened', () => {
 
 test('there is news of an opening and of bytes, and none of a connection at rest', () => {
   const one = facts();
-  assert.equal(hasNews(one, ongoing(0, 0, NETWORK)), true);
-  const record = recordOf(one, ongoing(0, 0, NETWORK));
+  assert.equal(hasNews(one, ongoing(0, 0, NETWORK, undefined)), true);
+  const record = recordOf(one, ongoing(0, 0, NETWORK, undefined));
   assert.deepEqual([record.event, record.rttMs], ['progress', 1.5]);
-  assert.equal(hasNews(one, ongoing(0, 0, NETWORK)), false);
-  assert.equal(hasNews(one, ongoing(0, 1, NETWORK)), true);
+  assert.equal(hasNews(one, ongoing(0, 0, NETWORK, undefined)), false);
+  assert.equal(hasNews(one, ongoing(0, 1, NETWORK, undefined)), true);
 });

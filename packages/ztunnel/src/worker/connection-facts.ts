@@ -2,7 +2,7 @@
 // to what routes share; the record itself is made only when it is told.
 import type { ReasonCode, ServiceSummary, SocketAddress, WorkloadSummary } from '@ambit/mesh';
 import type { TcpHealth } from '@ambit/native';
-import type { ConnectionRecord, RecordNews, RecordTls, StreamEnd } from '@ambit/proxy';
+import type { ConnectionRecord, L7Protocol, RecordNews, RecordTls, RequestTallies, StreamEnd } from '@ambit/proxy';
 
 /** Plain data: it moves with a connection that is handed to another worker. */
 export interface ConnectionFacts {
@@ -49,6 +49,13 @@ export interface RecordOutcome {
   readonly reason: ReasonCode | undefined;
   readonly error: string | undefined;
   readonly network?: Readonly<TcpHealth> | undefined;
+  readonly l7?: L7Finding | undefined;
+}
+
+/** What was read of a connection's plaintext. */
+export interface L7Finding {
+  readonly protocol: L7Protocol | undefined;
+  readonly tallies: RequestTallies;
 }
 
 /** It carries bytes from now on. */
@@ -66,8 +73,13 @@ export function refused(reason: ReasonCode, error: string): RecordOutcome {
 }
 
 /** It lives on and has carried these bytes so far. */
-export function ongoing(bytesToServer: number, bytesToClient: number, network: Readonly<TcpHealth>): RecordOutcome {
-  return { event: 'progress', bytesToServer, bytesToClient, reason: undefined, error: undefined, network };
+export function ongoing(
+  bytesToServer: number,
+  bytesToClient: number,
+  network: Readonly<TcpHealth>,
+  l7: L7Finding | undefined,
+): RecordOutcome {
+  return { event: 'progress', bytesToServer, bytesToClient, reason: undefined, error: undefined, network, l7 };
 }
 
 /** It ended, one way or the other, after carrying these bytes. */
@@ -76,20 +88,28 @@ export function closed(
   bytesToServer: number,
   bytesToClient: number,
   network?: Readonly<TcpHealth>,
+  l7?: L7Finding,
 ): RecordOutcome {
   const failure = end.kind === 'failed' ? end : undefined;
-  return { event: 'close', bytesToServer, bytesToClient, reason: failure?.reason, error: failure?.error, network };
+  return { event: 'close', bytesToServer, bytesToClient, reason: failure?.reason, error: failure?.error, network, l7 };
 }
 
 /** Whether a record of it would tell something that counts. */
 export function hasNews({ told }: ConnectionFacts, outcome: RecordOutcome): boolean {
-  return !told.opened || outcome.bytesToServer !== told.bytesToServer || outcome.bytesToClient !== told.bytesToClient;
+  return (
+    !told.opened ||
+    outcome.bytesToServer !== told.bytesToServer ||
+    outcome.l7?.tallies.hasNews === true ||
+    outcome.bytesToClient !== told.bytesToClient
+  );
 }
+
+const NO_REQUESTS = { requests: undefined, untalliedRequests: 0 };
 
 /** What this outcome adds to what was told; it counts as told from now on. */
 function takeNews(
   { told }: ConnectionFacts,
-  { event, bytesToServer, bytesToClient, network }: RecordOutcome,
+  { event, bytesToServer, bytesToClient, network, l7 }: RecordOutcome,
 ): RecordNews {
   const retransmits = network?.totalRetransmits ?? told.retransmits;
   const news: RecordNews = {
@@ -97,13 +117,18 @@ function takeNews(
     bytesToServer: bytesToServer - told.bytesToServer,
     bytesToClient: bytesToClient - told.bytesToClient,
     retransmits: Math.max(0, retransmits - told.retransmits),
-    untalliedRequests: 0,
+    ...(l7?.tallies.hasNews === true ? l7.tallies.take() : NO_REQUESTS),
   };
   told.opened = true;
   told.bytesToServer = bytesToServer;
   told.bytesToClient = bytesToClient;
   told.retransmits = retransmits;
   return news;
+}
+
+/** The connection as it is, as context for something that happened on it: it tells nothing that counts. */
+export function contextOf(facts: ConnectionFacts): ConnectionRecord {
+  return recordOf({ ...facts, told: { ...facts.told, opened: true } }, { ...OPENED, ...facts.told, event: 'progress' });
 }
 
 export function recordOf(facts: ConnectionFacts, outcome: RecordOutcome): ConnectionRecord {
@@ -125,6 +150,7 @@ export function recordOf(facts: ConnectionFacts, outcome: RecordOutcome): Connec
     service: facts.service,
     tls: facts.tls,
     traceId: facts.traceId,
+    l7: outcome.l7?.protocol,
     fresh: takeNews(facts, outcome),
     rttMs: outcome.network === undefined ? undefined : outcome.network.rttUs / 1000,
     bytesToServer: outcome.bytesToServer,

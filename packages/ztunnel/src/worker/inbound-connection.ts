@@ -41,6 +41,7 @@ import {
   wallNow,
 } from './connection-facts.ts';
 import type { InboundPeer } from './inbound-tunnel.ts';
+import type { ReadConnection } from './l7-desk.ts';
 import type { LiveConnection, PodProxy } from './pod-proxy.ts';
 import { writeProxyHeader } from './proxy-header.ts';
 import { newTraceparent, traceIdOf } from './trace-ids.ts';
@@ -66,6 +67,7 @@ export class InboundConnection implements StreamOwner, LiveConnection {
   #target: SocketAddress | undefined;
   #route: DeliverRoute | undefined;
   #timer: Timer | undefined;
+  #l7: ReadConnection | undefined;
 
   private constructor(
     pod: PodProxy,
@@ -218,7 +220,16 @@ export class InboundConnection implements StreamOwner, LiveConnection {
       return;
     }
     this.#armDialTimer();
+    this.#read(route.target.port);
     this.#stream.attach(dial.fd, 'dialing');
+  }
+
+  #read(port: number): void {
+    const stream = this.#stream;
+    // A client that spoke before it was let in has said something that nobody read.
+    if (stream.pendingBytes > 0) return;
+    this.#l7 = this.#pod.deps.l7.open(this.#facts, this.#pod.l7Choice, port, 'server');
+    stream.tap = this.#l7?.tap;
   }
 
   #open(route: DeliverRoute): Fd {
@@ -259,8 +270,12 @@ export class InboundConnection implements StreamOwner, LiveConnection {
 
   onClosed(stream: TunnelStream, end: StreamEnd): void {
     this.#disarm();
+    this.#l7?.end(stream.firstToEnd === 'tunnel');
     this.#pod.untrack(this);
-    this.#pod.deps.emit(this.#facts, closed(end, stream.bytesFromTunnel, stream.bytesToTunnel, stream.tunnel.health));
+    this.#pod.deps.emit(
+      this.#facts,
+      closed(end, stream.bytesFromTunnel, stream.bytesToTunnel, stream.tunnel.health, this.#l7),
+    );
   }
 
   // ---- ends -------------------------------------------------------------------------------------------------------
@@ -276,7 +291,7 @@ export class InboundConnection implements StreamOwner, LiveConnection {
   progress(): RecordOutcome | undefined {
     const stream = this.#stream;
     return stream.phase === 'open'
-      ? ongoing(stream.bytesFromTunnel, stream.bytesToTunnel, stream.tunnel.health)
+      ? ongoing(stream.bytesFromTunnel, stream.bytesToTunnel, stream.tunnel.health, this.#l7)
       : undefined;
   }
 

@@ -12,6 +12,7 @@ import { workerSettings } from '../worker-settings.ts';
 import { CertificateStore } from './certificate-store.ts';
 import type { VoiceName } from './client-voice.ts';
 import { HostNames } from './host-names.ts';
+import { L7Desk } from './l7-desk.ts';
 import { OutboundConnection } from './outbound-connection.ts';
 import { PodProxy } from './pod-proxy.ts';
 import { Revocations } from './revocations.ts';
@@ -35,6 +36,13 @@ function greetedAfterMove(voice: VoiceName | undefined): number {
     emit: () => undefined,
     nextId: () => '0-1',
     dns,
+    l7: new L7Desk({
+      engine,
+      settings: { isOn: false, method: false, path: false },
+      onRequest: () => undefined,
+      openSniffer: () => assert.fail('nothing is read'),
+      pathTemplate: path => path,
+    }),
     hosts: new HostNames({ resolve: () => undefined, nowMs: () => 0 }, { ipv6: false }),
     onNoFds: () => undefined,
     onClosed: () => undefined,

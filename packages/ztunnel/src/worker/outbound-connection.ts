@@ -32,6 +32,7 @@ import {
   errnoText,
   failed,
   H2_ERROR,
+  type PlaintextTap,
   type PooledTunnel,
   type PoolWaiter,
   PlainSplice,
@@ -56,6 +57,7 @@ import {
 } from './connection-facts.ts';
 import { startingAnywhere } from './host-names.ts';
 import type { LiveConnection, PodProxy } from './pod-proxy.ts';
+import type { ReadConnection } from './l7-desk.ts';
 import { newTraceparent, traceIdOf } from './trace-ids.ts';
 
 /** Hops tried for one connection before it is given up. */
@@ -106,6 +108,7 @@ export class OutboundConnection implements LiveConnection, PoolWaiter, StreamOwn
   #addresses: readonly Ip[] = [];
   readonly #voice: VoiceName | undefined;
   readonly #sinceMs: number;
+  #l7: ReadConnection | undefined;
 
   private constructor(pod: PodProxy, facts: ConnectionFacts, client: Fd | undefined, voice: VoiceName | undefined) {
     this.#pod = pod;
@@ -319,6 +322,7 @@ export class OutboundConnection implements LiveConnection, PoolWaiter, StreamOwn
     if (status !== 200) return; // `onClosed` follows with the reason
     const greeting = this.#greeting;
     if (greeting !== undefined) stream.prepend(greeting);
+    stream.tap = this.#read();
     this.#tellOpen();
   }
 
@@ -337,6 +341,7 @@ export class OutboundConnection implements LiveConnection, PoolWaiter, StreamOwn
         return;
       }
     }
+    this.#l7?.end(stream.firstToEnd === 'tcp');
     this.#finish(end, stream.bytesToTunnel, stream.bytesFromTunnel, stream.tunnel.health);
   }
 
@@ -370,6 +375,7 @@ export class OutboundConnection implements LiveConnection, PoolWaiter, StreamOwn
     if (errno === 0) {
       const greeting = this.#greeting;
       if (greeting !== undefined) splice.greetClient(greeting);
+      splice.tap = this.#read();
       this.#tellOpen();
       return;
     }
@@ -381,6 +387,7 @@ export class OutboundConnection implements LiveConnection, PoolWaiter, StreamOwn
   onSpliceClosed(end: StreamEnd): void {
     if (this.#carrier.kind !== 'splice') return;
     const { splice } = this.#carrier;
+    this.#l7?.end(splice.firstToEnd === 'client');
     this.#finish(end, splice.bytesToUpstream, splice.bytesToClient, splice.health);
   }
 
@@ -415,11 +422,11 @@ export class OutboundConnection implements LiveConnection, PoolWaiter, StreamOwn
     switch (this.#carrier.kind) {
       case 'stream': {
         const { stream } = this.#carrier;
-        return ongoing(stream.bytesToTunnel, stream.bytesFromTunnel, stream.tunnel.health);
+        return ongoing(stream.bytesToTunnel, stream.bytesFromTunnel, stream.tunnel.health, this.#l7);
       }
       case 'splice': {
         const { splice } = this.#carrier;
-        return ongoing(splice.bytesToUpstream, splice.bytesToClient, splice.health);
+        return ongoing(splice.bytesToUpstream, splice.bytesToClient, splice.health, this.#l7);
       }
       default:
         return undefined;
@@ -432,6 +439,13 @@ export class OutboundConnection implements LiveConnection, PoolWaiter, StreamOwn
 
   get #greeting(): Uint8Array | undefined {
     return this.#voice === undefined ? undefined : VOICES[this.#voice].connected;
+  }
+
+  #read(): PlaintextTap | undefined {
+    const { deps, l7Choice } = this.#pod;
+    const port = (this.#facts.originalDestination ?? this.#facts.destination).port;
+    this.#l7 = deps.l7.open(this.#facts, l7Choice, port, 'client');
+    return this.#l7?.tap;
   }
 
   #tellOpen(): void {
@@ -471,7 +485,7 @@ export class OutboundConnection implements LiveConnection, PoolWaiter, StreamOwn
 
   #finish(end: StreamEnd, bytesToServer: number, bytesToClient: number, network?: Readonly<TcpHealth>): void {
     this.#close(end.kind === 'failed' ? end.reason : undefined);
-    this.#pod.deps.emit(this.#facts, closed(end, bytesToServer, bytesToClient, network));
+    this.#pod.deps.emit(this.#facts, closed(end, bytesToServer, bytesToClient, network, this.#l7));
   }
 
   #close(reason: ReasonCode | undefined): void {

@@ -17,6 +17,7 @@ import {
   refused,
   wallNow,
 } from './connection-facts.ts';
+import type { ReadConnection } from './l7-desk.ts';
 import type { LiveConnection, PodProxy } from './pod-proxy.ts';
 
 export class PassthroughConnection implements LiveConnection, SpliceOwner {
@@ -25,6 +26,7 @@ export class PassthroughConnection implements LiveConnection, SpliceOwner {
   readonly #target: SocketAddress;
   readonly #sinceMs: number;
   #client: Fd | undefined;
+  #l7: ReadConnection | undefined;
   #splice: PlainSplice | undefined;
   #isClosed = false;
 
@@ -122,10 +124,13 @@ export class PassthroughConnection implements LiveConnection, SpliceOwner {
       return;
     }
     this.#facts.connectMs = deps.engine.nowMs - this.#sinceMs;
+    this.#l7 = deps.l7.open(this.#facts, this.#pod.l7Choice, this.#target.port, 'client');
+    if (this.#splice !== undefined) this.#splice.tap = this.#l7?.tap;
     deps.emit(this.#facts, OPENED);
   }
 
   onSpliceClosed(end: StreamEnd): void {
+    this.#l7?.end(this.#splice?.firstToEnd === 'client');
     this.#finish(end);
   }
 
@@ -141,7 +146,9 @@ export class PassthroughConnection implements LiveConnection, SpliceOwner {
 
   progress(): RecordOutcome | undefined {
     const splice = this.#splice;
-    return splice?.isOpen === true ? ongoing(splice.bytesToUpstream, splice.bytesToClient, splice.health) : undefined;
+    return splice?.isOpen === true
+      ? ongoing(splice.bytesToUpstream, splice.bytesToClient, splice.health, this.#l7)
+      : undefined;
   }
 
   recheck(policies: PolicySet): void {
@@ -163,7 +170,7 @@ export class PassthroughConnection implements LiveConnection, SpliceOwner {
     const splice = this.#splice;
     this.#pod.deps.emit(
       this.#facts,
-      closed(end, splice?.bytesToUpstream ?? 0, splice?.bytesToClient ?? 0, splice?.health),
+      closed(end, splice?.bytesToUpstream ?? 0, splice?.bytesToClient ?? 0, splice?.health, this.#l7),
     );
   }
 

@@ -19,6 +19,8 @@ import type { CertificateStore } from './certificate-store.ts';
 import type { ConnectionFacts, RecordOutcome } from './connection-facts.ts';
 import type { HostNames } from './host-names.ts';
 import { InboundTunnel } from './inbound-tunnel.ts';
+import { type L7Choice, parseL7Choice } from './l7-choice.ts';
+import type { L7Desk } from './l7-desk.ts';
 import { ConnectionListener } from './listener.ts';
 import { OutboundConnection } from './outbound-connection.ts';
 import { PassthroughConnection } from './passthrough-connection.ts';
@@ -49,6 +51,7 @@ export interface PodDeps {
   readonly emit: (facts: ConnectionFacts, outcome: RecordOutcome) => void;
   readonly nextId: () => string;
   readonly dns: WorkerDns;
+  readonly l7: L7Desk;
   readonly hosts: HostNames;
   readonly onNoFds: () => void;
   readonly onClosed: (pod: PodProxy) => void;
@@ -79,6 +82,8 @@ export class PodProxy {
   policies: PolicySet = compilePolicies([]);
   /** Whether connections to the application may carry the client's address. */
   isTransparent = false;
+  /** Which of its connections are read. */
+  l7Choice: L7Choice;
   readonly #live = new Set<LiveConnection>();
   readonly #tunnels = new Set<InboundTunnel>();
   readonly #awaitingWorkload = new Set<() => void>();
@@ -88,6 +93,7 @@ export class PodProxy {
   constructor(info: PodInfo, netnsFd: number | undefined, deps: PodDeps) {
     const { engine, settings } = deps;
     this.info = info;
+    this.l7Choice = parseL7Choice(info.l7);
     this.deps = deps;
     this.sockets = new SocketFactory(settings, netnsFd);
     this.pool = new HbonePool(
@@ -139,6 +145,7 @@ export class PodProxy {
 
   describe(info: PodInfo): void {
     this.info = info;
+    this.l7Choice = parseL7Choice(info.l7);
   }
 
   /** The mesh's present word on the pod. */

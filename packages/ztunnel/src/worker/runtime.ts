@@ -4,7 +4,14 @@
 import { receiveMessageOnPort } from 'node:worker_threads';
 import { compilePolicies } from '@ambit/mesh';
 import { EventFd, type EventHandler, ownedFdCount, releaseMemory } from '@ambit/native';
-import { type ConnectionRecord, Engine, type FrozenTunnel, MemoryBudget, type Tunnel } from '@ambit/proxy';
+import {
+  type ConnectionRecord,
+  Engine,
+  type FrozenTunnel,
+  type L7Sniffer,
+  MemoryBudget,
+  type Tunnel,
+} from '@ambit/proxy';
 import { WorkerDesk } from '../admin/worker-desk.ts';
 import type { DnsCell } from '../dns/counters.ts';
 import { WorkerDns } from '../dns/worker-dns.ts';
@@ -15,14 +22,26 @@ import { HostNames } from './host-names.ts';
 import { IdleTrim } from './idle-trim.ts';
 import { InboundTunnel } from './inbound-tunnel.ts';
 import { type PodDeps, PodProxy } from './pod-proxy.ts';
+import { L7Desk } from './l7-desk.ts';
 import { Progress, type Reportable } from './progress.ts';
 import { RecordBatch } from './record-batch.ts';
+import { RequestBatch } from './request-batch.ts';
 import { Revocations } from './revocations.ts';
 import { chooseToShed, type Movable } from './shedding.ts';
 import type { FromWorker, ToWorker, WorkerStart } from '../worker-protocol.ts';
 
 /** After the start, when everything is loaded. */
 const TIDY_MS = 3000;
+
+const UNREAD: L7Sniffer = {
+  skippableFromClient: Number.POSITIVE_INFINITY,
+  skippableFromServer: Number.POSITIVE_INFINITY,
+  fromClient() {},
+  fromServer() {},
+  end() {},
+  skipFromClient() {},
+  skipFromServer() {},
+};
 
 interface Question {
   readonly pod: PodProxy;
@@ -42,6 +61,8 @@ export class WorkerRuntime implements EventHandler {
   readonly #revocations = new Revocations();
   readonly #records: RecordBatch<ConnectionRecord>;
   readonly #dns: WorkerDns;
+  readonly #requests: RequestBatch;
+  readonly #l7: L7Desk;
   readonly #pods = new Map<string, PodProxy>();
   /** Pods that were removed and still have connections, or were replaced under the same uid. */
   readonly #leaving = new Set<PodProxy>();
@@ -77,6 +98,14 @@ export class WorkerRuntime implements EventHandler {
       live: () => this.#connections(),
       emit: (facts, outcome) => this.#podDeps.emit(facts, outcome),
     });
+    this.#requests = new RequestBatch(this.#engine, requests => this.#tell({ type: 'requests', requests }));
+    this.#l7 = new L7Desk({
+      engine: this.#engine,
+      settings: start.settings.l7,
+      onRequest: (facts, request) => this.#requests.add(facts, request),
+      openSniffer: () => UNREAD,
+      pathTemplate: path => path,
+    });
     this.#dns = new WorkerDns({
       engine: this.#engine,
       settings: start.settings.dns,
@@ -105,6 +134,7 @@ export class WorkerRuntime implements EventHandler {
         });
       },
       dns: this.#dns,
+      l7: this.#l7,
       hosts: new HostNames(
         {
           resolve: (hostname, family, then) => this.#dns.resolveHost(hostname, family, then),
@@ -223,6 +253,7 @@ export class WorkerRuntime implements EventHandler {
       case 'tell':
         this.#progress.tellAll();
         this.#records.flush();
+        this.#requests.flush();
         this.#dns.counts.tell();
         this.#tell({ type: 'told', id: message.id });
         return;
@@ -232,6 +263,12 @@ export class WorkerRuntime implements EventHandler {
         return;
       case 'ask':
         this.#tell({ type: 'answer', id: message.id, answer: this.#desk.answer(message.question) });
+        return;
+      case 'requestReaders':
+        this.#l7.setReaders(message.readers);
+        return;
+      case 'requestsTaken':
+        this.#requests.acknowledge();
         return;
       case 'recordsTaken':
         this.#records.acknowledge();
@@ -374,6 +411,9 @@ export class WorkerRuntime implements EventHandler {
       timers: this.#engine.timers.size,
       ownedFds: ownedFdCount(),
       droppedRecords: this.#records.dropped,
+      droppedRequests: this.#requests.dropped,
+      l7Reading: this.#l7.reading,
+      ...this.#l7.stats(),
       acceptPausesNoFds: this.#noFdsPauses,
       bufferedBytes: this.#engine.budget.usedBytes,
       ...this.#dns.stats(),

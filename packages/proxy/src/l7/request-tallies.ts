@@ -1,0 +1,103 @@
+// Requests of one connection on their way into its next record: those that are alike are added up at once, so that a
+// connection costs the same to tell of whether it carried ten requests or ten thousand since. Kinds are bounded.
+import { REQUEST_BUCKETS, type RequestTally } from '../connection-record.ts';
+import type { L7Request } from './types.ts';
+
+/** Different kinds of requests one record tells of. */
+const MAX_KINDS = 32;
+const BUCKETS = REQUEST_BUCKETS.length + 1;
+
+type Tally = { -readonly [Key in keyof RequestTally]: RequestTally[Key] } & {
+  readonly durations: number[];
+  readonly requestSizes: number[];
+  readonly responseSizes: number[];
+};
+
+/** How much of a request becomes part of its kind. */
+export interface TallyLabels {
+  /** '' to leave it out. */
+  readonly method: string;
+  readonly path: string;
+}
+
+export class RequestTallies {
+  #kinds: Tally[] = [];
+  /** Of requests beyond the kinds that fit. */
+  #untallied = 0;
+
+  /** Whether there is anything to tell. */
+  get hasNews(): boolean {
+    return this.#kinds.length > 0 || this.#untallied > 0;
+  }
+
+  add(request: L7Request, labels: TallyLabels): void {
+    const tally = this.#kinds.find(kind => isSameKind(kind, request, labels)) ?? this.#open(request, labels);
+    if (tally === undefined) {
+      this.#untallied++;
+      return;
+    }
+    tally.count++;
+    tally.durationSumMs += request.durationMs;
+    count(tally.durations, request.durationMs);
+    tally.requestBytes += request.requestBytes;
+    count(tally.requestSizes, request.requestBytes);
+    tally.responseBytes += request.responseBytes;
+    count(tally.responseSizes, request.responseBytes);
+    tally.requestMessages += request.requestMessages;
+    tally.responseMessages += request.responseMessages;
+  }
+
+  /** What there is, and a clean slate. */
+  take(): { readonly requests: readonly RequestTally[] | undefined; readonly untalliedRequests: number } {
+    const taken = { requests: this.#kinds.length === 0 ? undefined : this.#kinds, untalliedRequests: this.#untallied };
+    this.#kinds = [];
+    this.#untallied = 0;
+    return taken;
+  }
+
+  #open({ protocol, status, grpcStatus, error, flags }: L7Request, { method, path }: TallyLabels): Tally | undefined {
+    if (this.#kinds.length >= MAX_KINDS) return undefined;
+    const tally: Tally = {
+      protocol,
+      status,
+      grpcStatus,
+      method,
+      path,
+      error,
+      flags,
+      count: 0,
+      durationSumMs: 0,
+      durations: emptyBuckets(),
+      requestBytes: 0,
+      requestSizes: emptyBuckets(),
+      responseBytes: 0,
+      responseSizes: emptyBuckets(),
+      requestMessages: 0,
+      responseMessages: 0,
+    };
+    this.#kinds.push(tally);
+    return tally;
+  }
+}
+
+function isSameKind(kind: Tally, request: L7Request, labels: TallyLabels): boolean {
+  return (
+    kind.status === request.status &&
+    kind.grpcStatus === request.grpcStatus &&
+    kind.method === labels.method &&
+    kind.path === labels.path &&
+    kind.error === request.error &&
+    kind.flags === request.flags &&
+    kind.protocol === request.protocol
+  );
+}
+
+function emptyBuckets(): number[] {
+  return Array.from({ length: BUCKETS }, () => 0);
+}
+
+function count(buckets: number[], value: number): void {
+  let index = 0;
+  while (index < REQUEST_BUCKETS.length && value > (REQUEST_BUCKETS[index] ?? 0)) index++;
+  buckets[index] = (buckets[index] ?? 0) + 1;
+}

@@ -1,0 +1,181 @@
+// Which connections of a worker are read, and what becomes of what is read: requests are added up for the next record of
+// their connection, and told one by one only while somebody wants them. Bounded in connections, kinds of requests and path
+// templates; a worker that is late reads no new connections until it is not.
+import {
+  type Engine,
+  type L7GiveUp,
+  type L7Listener,
+  type L7Options,
+  type L7Protocol,
+  type L7Request,
+  type L7Sniffer,
+  PlaintextTap,
+  RequestTallies,
+  type TcpSide,
+} from '@ambit/proxy';
+import type { ConnectionFacts } from './connection-facts.ts';
+import { isL7Chosen, type L7Choice } from './l7-choice.ts';
+import type { L7Settings, RequestReaders } from '../worker-protocol.ts';
+
+/** Connections that a worker reads at a time: with the 16 KiB a reader may keep, 64 MiB at the very worst. */
+const MAX_READ = 4096;
+/** Different path templates in the metrics of one worker; all others are one. */
+const MAX_TEMPLATES = 500;
+const OTHER_PATHS = '{other}';
+/** A worker whose clock ticks this late has no time to spare. */
+const LATE_MS = 100;
+const TICK_MS = 250;
+
+export interface L7DeskDeps {
+  readonly engine: Engine;
+  readonly settings: L7Settings;
+  readonly onRequest: (facts: ConnectionFacts, request: L7Request) => void;
+  readonly openSniffer: (listener: L7Listener, options: L7Options) => L7Sniffer;
+  /** Path -> path with what varies left out. */
+  readonly pathTemplate: (path: string) => string;
+}
+
+type MutableOptions = { -readonly [Key in keyof L7Options]: L7Options[Key] };
+
+export class L7Desk {
+  readonly engine: Engine;
+  readonly settings: L7Settings;
+  readonly onRequest: L7DeskDeps['onRequest'];
+  readonly openSniffer: L7DeskDeps['openSniffer'];
+  /** One object for all readers of the worker: a change reaches those that read already. */
+  readonly options: MutableOptions;
+  readers: RequestReaders = 'none';
+  readonly givenUp: Record<L7GiveUp | 'fault', number> = {
+    malformed: 0,
+    limit: 0,
+    desynchronized: 0,
+    upgraded: 0,
+    overload: 0,
+    fault: 0,
+  };
+  readonly #pathTemplate: L7DeskDeps['pathTemplate'];
+  readonly #templates = new Set<string>();
+  #reading = 0;
+  #isLate = false;
+  #expectedMs = 0;
+  #isTicking = false;
+
+  constructor(deps: L7DeskDeps) {
+    this.engine = deps.engine;
+    this.settings = deps.settings;
+    this.onRequest = deps.onRequest;
+    this.openSniffer = deps.openSniffer;
+    this.#pathTemplate = deps.pathTemplate;
+    this.options = { wantPath: deps.settings.path, wantAuthority: false, wantTraceparent: false };
+  }
+
+  get reading(): number {
+    return this.#reading;
+  }
+
+  setReaders(readers: RequestReaders): void {
+    this.readers = readers;
+    this.options.wantPath = this.settings.path || readers !== 'none';
+    this.options.wantAuthority = readers !== 'none';
+    this.options.wantTraceparent = readers !== 'none';
+  }
+
+  /** Begins to read a connection whose server is at `port`; undefined when it is not to be read. */
+  open(facts: ConnectionFacts, choice: L7Choice, port: number, tcpSide: TcpSide): ReadConnection | undefined {
+    if (facts.isCanary || !isL7Chosen(choice, port, this.settings.isOn)) return undefined;
+    this.#tick();
+    if (this.#isLate || this.engine.budget.isTight) {
+      this.givenUp.overload++;
+      return undefined;
+    }
+    if (this.#reading >= MAX_READ) {
+      this.givenUp.limit++;
+      return undefined;
+    }
+    this.#reading++;
+    return new ReadConnection(this, facts, tcpSide);
+  }
+
+  /** `l7GaveUpMalformed` and so on: connections whose reading ended early, by why. */
+  stats(): Record<string, number> {
+    return Object.fromEntries(
+      Object.entries(this.givenUp).map(([why, count]) => [
+        `l7GaveUp${why.charAt(0).toUpperCase()}${why.slice(1)}`,
+        count,
+      ]),
+    );
+  }
+
+  closed(): void {
+    this.#reading--;
+  }
+
+  /** The label that metrics get for a path: one of a bounded number. */
+  templateOf(path: string): string {
+    const template = this.#pathTemplate(path);
+    if (this.#templates.has(template)) return template;
+    if (this.#templates.size >= MAX_TEMPLATES) return OTHER_PATHS;
+    this.#templates.add(template);
+    return template;
+  }
+
+  #tick(): void {
+    if (this.#isTicking) return;
+    this.#isTicking = true;
+    this.#expectedMs = this.engine.nowMs + TICK_MS;
+    this.engine.timers.at(this.#expectedMs, () => {
+      this.#isLate = this.engine.nowMs - this.#expectedMs > LATE_MS;
+      this.#isTicking = false;
+      if (this.#reading > 0 || this.#isLate) this.#tick();
+    });
+  }
+}
+
+/** One connection that is read. */
+export class ReadConnection implements L7Listener {
+  readonly tap: PlaintextTap;
+  readonly tallies = new RequestTallies();
+  protocol: L7Protocol | undefined;
+  readonly #desk: L7Desk;
+  readonly #facts: ConnectionFacts;
+  #isOver = false;
+
+  constructor(desk: L7Desk, facts: ConnectionFacts, tcpSide: TcpSide) {
+    this.#desk = desk;
+    this.#facts = facts;
+    this.tap = new PlaintextTap(desk.openSniffer(this, desk.options), tcpSide, () => this.#onFault());
+  }
+
+  onProtocol(protocol: L7Protocol): void {
+    this.protocol = protocol;
+  }
+
+  onRequest(request: L7Request): void {
+    const desk = this.#desk;
+    const { settings } = desk;
+    const isHttp = request.protocol === 'http' || request.protocol === 'grpc';
+    this.tallies.add(request, {
+      method: !isHttp || settings.method ? request.method : '',
+      path: isHttp && settings.path ? desk.templateOf(request.path) : '',
+    });
+    if (desk.readers === 'all' || (desk.readers === 'traced' && request.traceparent !== undefined)) {
+      desk.onRequest(this.#facts, request);
+    }
+  }
+
+  onGiveUp(why: L7GiveUp): void {
+    this.#desk.givenUp[why]++;
+  }
+
+  /** The connection is over. */
+  end(byClient: boolean): void {
+    if (this.#isOver) return;
+    this.#isOver = true;
+    this.tap.end(byClient, this.#desk.engine.nowMs);
+    this.#desk.closed();
+  }
+
+  #onFault(): void {
+    this.#desk.givenUp.fault++;
+  }
+}
