@@ -5,11 +5,12 @@ import { SILENT_LOG } from '@ambit/log';
 import { addAddress, addVeth, findLink, listenTcp, type NetNs, setLink } from '@ambit/native';
 import { netNsSkip, podLikeNetNs } from '../redirect/netns-testing.ts';
 import { NftablesBackend } from '../redirect/nft-backend.ts';
-import type { RedirectPlan } from '../redirect/redirect-plan.ts';
+import type { RedirectBackend, RedirectPlan } from '../redirect/redirect-plan.ts';
 import { DEFAULT_PROBE_SNAT } from '../redirect/redirect-rules.ts';
 import { auditMetrics } from './audit-extension.ts';
 import type { AuditedPod, AuditSubject } from './audit-types.ts';
 import { Auditor } from './auditor.ts';
+import { FIRST_LOOK_MS } from './pod-watch.ts';
 import { auditReport } from './report.ts';
 
 const plan: RedirectPlan = {
@@ -163,6 +164,28 @@ describe('an auditor', { skip: netNsSkip() }, () => {
     hostDrift = ['table gone'];
     assert.deepEqual(await bench().run(), ['audit.host_rules_drift repaired']);
     assert.deepEqual(calls, ['host']);
+  });
+
+  test('a pod that was just enrolled is left alone for a while, unless somebody asks', async () => {
+    const looks = Promise.withResolvers<number>();
+    const looking: RedirectBackend = {
+      name: backend.name,
+      apply: async (...args) => backend.apply(...args),
+      remove: async (...args) => backend.remove(...args),
+      verify: async (...args) => {
+        looks.resolve(Date.now());
+        return backend.verify(...args);
+      },
+    };
+    const since = new Date();
+    pods = [member({ since })];
+    const { subject, run } = bench();
+    await backend.remove(netns);
+    assert.deepEqual(await run(), ['audit.rules_drift repaired', 'audit.routes_drift repaired'], 'asked');
+    const auditor = new Auditor({ subject, backend: looking, log: SILENT_LOG, hostRoot: '' }, { repair: true });
+    open.push(auditor);
+    auditor.start();
+    assert.ok((await looks.promise) - since.getTime() >= FIRST_LOOK_MS);
   });
 
   test('finds by itself what changes after it began', async () => {

@@ -5,7 +5,7 @@ import { errorText, type Log } from '@ambit/log';
 import { podName } from '../pod/agent-pod.ts';
 import type { RedirectBackend } from '../redirect/redirect-plan.ts';
 import type { AuditSubject } from './audit-types.ts';
-import { type CanaryQuestion, CanaryRounds, excuse, isUnconfirmed } from './canary-rounds.ts';
+import { type CanaryQuestion, CanaryRounds, excuse, firstCanaryMs, isUnconfirmed } from './canary-rounds.ts';
 import { checkPod, type Condition, isCause } from './check-pod.ts';
 import { checkHost, checkZtunnel } from './check-node.ts';
 import { Ledger, type LedgerEvent, type ListedFinding, NODE, type Place } from './ledger.ts';
@@ -13,6 +13,9 @@ import {
   addressAt,
   type AddressPlaces,
   addressPlaces,
+  ageMs,
+  FIRST_LOOK_MS,
+  isUnseen,
   lookAt,
   newWatch,
   placeOf,
@@ -59,6 +62,8 @@ const WHOLE_EVERY = 2;
 const SLICE_MS = 4;
 /** Between two turns, so that many small reasons are one. */
 const MIN_PAUSE_MS = 25;
+/** First looks that become due within this time are one turn. */
+const FIRST_LOOKS_MS = 250;
 /** How long a run that was asked for waits for second looks and for repairs. */
 const SETTLE_MS = 3_000;
 const REPAIRS_MS = 15_000;
@@ -181,7 +186,9 @@ export class Auditor {
     const isWhole = isAll || !isSweep || this.#sweeps % WHOLE_EVERY === 0;
     if (isSweep) this.#sweeps++;
     this.#refresh();
-    const due = [...this.#watches.values()].filter(watch => isSweep || this.#isDue(watch, begun));
+    const due = [...this.#watches.values()].filter(
+      watch => isAll || (isSweep && this.#firstLookInMs(watch) <= 0) || this.#isDue(watch, begun),
+    );
     if (isSweep) this.#sweepDueMs = begun + this.#options.periodMs;
     let sliceMs = now();
     for (const watch of due) {
@@ -214,15 +221,26 @@ export class Auditor {
     for (const each of audited) {
       const { uid } = each.pod;
       const known = this.#watches.get(uid);
-      if (known === undefined) this.#watches.set(uid, newWatch(each, now()));
-      else known.audited = each;
+      const watch = known ?? newWatch(each, now());
+      watch.audited = each;
+      if (known === undefined) this.#watches.set(uid, watch);
+      // Never asked: it may have been known for long before it was enrolled.
+      if (watch.canary.key === '')
+        watch.canary.dueMs = now() + Math.max(0, firstCanaryMs(uid) - (ageMs(each) ?? Infinity));
     }
     this.#ledger.prune(present);
     this.#repairs.prune(present);
   }
 
   #isDue(watch: PodWatch, at: number): boolean {
-    return this.#urgent.has(watch.uid) || this.#secondLookAt(placeOf(watch)) <= at;
+    if (this.#urgent.has(watch.uid) || this.#secondLookAt(placeOf(watch)) <= at) return true;
+    return isUnseen(watch) && this.#firstLookInMs(watch) <= 0;
+  }
+
+  /** 0: it is not new, or there is something to find out about it. */
+  #firstLookInMs(watch: PodWatch): number {
+    if (!isUnseen(watch) || this.#ledger.hasFindings(watch.uid)) return 0;
+    return Math.max(0, FIRST_LOOK_MS - (ageMs(watch.audited) ?? Infinity));
   }
 
   /** Infinity: there is no reason for one. */
@@ -236,6 +254,7 @@ export class Auditor {
     const due = [this.#sweepDueMs, this.#secondLookAt(NODE)];
     for (const watch of this.#watches.values()) {
       due.push(this.#secondLookAt(placeOf(watch)));
+      if (isUnseen(watch)) due.push(now() + this.#firstLookInMs(watch) + FIRST_LOOKS_MS);
       if (this.#waitsForCanary(watch)) due.push(watch.canary.dueMs);
     }
     return Math.max(MIN_PAUSE_MS, Math.min(...due) - now());

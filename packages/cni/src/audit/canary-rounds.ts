@@ -42,8 +42,9 @@ const TIMEOUT_MS = 2_000;
 const PERIOD_MS = 60_000;
 /** Part of the period by which pods differ, so that they do not all speak at once. */
 const SPREAD = 0.2;
-const FIRST_MS = 1_000;
-const FIRST_SPREAD = 4;
+/** After it was enrolled. */
+const FIRST_MS = 3_000;
+const FIRST_SPREAD_MS = 2_000;
 const CONFIRM_MS = 250;
 const FAILING_PERIOD_MS = 5_000;
 /** Failures in a row that count. */
@@ -60,10 +61,16 @@ export function excuse(state: CanaryState): void {
   if (state.result?.kind !== 'answered') state.result = undefined;
 }
 
-/** The first canary of a pod waits a little: its node may be starting many, and they should not wait for proofs of others. */
-export function newCanaryState(nowMs: number): CanaryState {
-  const dueMs = nowMs + FIRST_MS * (1 + FIRST_SPREAD * Math.random());
+export function newCanaryState(dueMs: number): CanaryState {
   return { result: undefined, last: undefined, dueMs, failures: 0, routines: 0, isRunning: false, key: '' };
+}
+
+/**
+ * From enrolment to the first canary: a node may be starting many pods, which should not wait for proofs of others (two
+ * handshakes, twice what the start itself costs ztunnel).
+ */
+export function firstCanaryMs(uid: string): number {
+  return FIRST_MS + FIRST_SPREAD_MS * shareOf(uid);
 }
 
 export class CanaryRounds {

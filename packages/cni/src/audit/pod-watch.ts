@@ -98,6 +98,20 @@ function leadsTo(path: string, { identity }: NetNs): boolean {
   }
 }
 
+/** How long a pod that was just taken in is not looked at unasked: what was programmed a moment ago is what it should be. */
+export const FIRST_LOOK_MS = 3_000;
+
+/** How long it has been in its status; undefined when somebody set the clock back meanwhile. */
+export function ageMs({ since }: AuditedPod): number | undefined {
+  const age = Date.now() - since.getTime();
+  return age < 0 ? undefined : age;
+}
+
+/** It has a network that was never looked into. */
+export function isUnseen({ audited, seen, netns }: PodWatch): boolean {
+  return audited.netns !== undefined && seen === undefined && netns.kind === 'unknown';
+}
+
 export function newWatch(audited: AuditedPod, nowMs: number): PodWatch {
   return {
     uid: audited.pod.uid,
