@@ -75,13 +75,50 @@ function addressIn(answer: Buffer | string): unknown {
   return record?.type === 'A' ? record.data : undefined;
 }
 
-test('the query goes out as it is but for a random id, from another port each time', () => {
+test('the query goes out as it is but for a random id, from one of several ports', () => {
   const server = serve(query => [answerFor(query)]);
   const forwarder = forwarderTo(setOf([server.resolver]));
-  for (let round = 0; round < 20; round++) assert.equal(addressIn(ask(forwarder)), '192.0.2.1');
+  for (let round = 0; round < 40; round++) assert.equal(addressIn(ask(forwarder)), '192.0.2.1');
   for (const query of server.queries) assert.deepEqual(query.subarray(2), queryFor('www.example.com').subarray(2));
-  assert.ok(new Set(server.queries.map(query => query.readUInt16BE(0))).size > 15);
-  assert.ok(new Set(server.ports).size > 15);
+  assert.ok(new Set(server.queries.map(query => query.readUInt16BE(0))).size > 35);
+  assert.equal(new Set(server.ports.slice(0, 8)).size, 8);
+  assert.equal(new Set(server.ports).size, 8);
+  assert.ok(new Set(server.ports.slice(8)).size > 3);
+});
+
+test('a port is given up after 128 questions, and after ten seconds', () => {
+  const server = serve(query => [answerFor(query)]);
+  const forwarder = forwarderTo(setOf([server.resolver]));
+  const rounds = 8 * 128 + 50;
+  for (let round = 0; round < rounds; round++) ask(forwarder);
+  const uses = new Map<number, number>();
+  for (const port of server.ports) uses.set(port, (uses.get(port) ?? 0) + 1);
+  assert.ok(uses.size > 8);
+  // A port may come again by chance, so not every one is held to it.
+  assert.ok([...uses.values()].filter(count => count > 128).length <= 1);
+  const before = new Set(server.ports);
+  const owned = ownedFdCount();
+  engine.timers.fire(engine.nowMs + 10_001);
+  assert.equal(ownedFdCount(), owned - 8);
+  server.ports.length = 0;
+  for (let round = 0; round < 8; round++) ask(forwarder);
+  assert.ok(server.ports.filter(port => before.has(port)).length < 4);
+});
+
+test('an answer that comes too late is no guess, and one that was forged is', () => {
+  const held: Buffer[] = [];
+  const late = serve(query => {
+    held.push(answerFor(query, 0, '192.0.2.7'));
+    return held.length < 2 ? [] : [Buffer.from(held[0] ?? ''), Buffer.from(held[1] ?? '')];
+  });
+  const server = serve(query => [answerFor(query)]);
+  const forwarder = forwarderTo(setOf([late.resolver, server.resolver], { timeoutMs: 50 }));
+  assert.equal(addressIn(ask(forwarder)), '192.0.2.1');
+  assert.equal(unsolicited, 0);
+  forwarder.setResolvers(setOf([late.resolver]));
+  assert.equal(addressIn(ask(forwarder)), '192.0.2.7');
+  // From another socket by now: the first answer is one to the question of that socket only.
+  assert.equal(unsolicited, 1);
 });
 
 test('answers with another id, another question or no question are counted and ignored', () => {

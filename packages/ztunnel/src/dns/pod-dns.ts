@@ -21,6 +21,7 @@ import { Forwarder, type ForwardOutcome } from './forwarder.ts';
 import { addressQuery, type HostAddresses, hostAddresses } from './host-addresses.ts';
 import { KeptAnswers } from './kept-answers.ts';
 import type { CompiledDecision } from './name-decisions.ts';
+import { NodeShare } from './node-share.ts';
 import { TcpClient, type Unread } from './tcp-client.ts';
 import { UdpListener } from './udp-listener.ts';
 import type { WorkerDns } from './worker-dns.ts';
@@ -88,6 +89,7 @@ export class PodDns implements Counting {
           this.counters.unsolicited++;
           shared.counts.hasNews(this);
         },
+        node: { sockets: shared.nodeSockets, share: new NodeShare(shared.nodePlaces) },
       },
       shared.resolvers,
     );
@@ -335,7 +337,7 @@ export class PodDns implements Counting {
     const { engine } = this.#shared;
     const cell = this.counters.cell(type, first.asker.isTcp);
     const startedMs = engine.nowMs;
-    cell.upstreamRequests++;
+    let isRefused = false;
     this.#forwards.set(key, [first]);
     const message = Buffer.from(first.message);
     const question = { message, questionEnd: first.questionEnd, wantsWhole: first.asker.isTcp };
@@ -343,8 +345,9 @@ export class PodDns implements Counting {
       const waiting = this.#forwards.get(key) ?? [];
       this.#forwards.delete(key);
       this.#underWay -= waiting.length;
+      isRefused = outcome.kind === 'failed' && outcome.isRefused;
       const hasFailed = outcome.kind === 'failed' || !SAYS_SOMETHING.has(rcodeOf(outcome.bytes, 0));
-      countForwarded(cell, engine.nowMs - startedMs, hasFailed);
+      if (!isRefused) countForwarded(cell, engine.nowMs - startedMs, hasFailed);
       this.#shared.counts.hasNews(this);
       if (outcome.kind === 'answer') this.#kept.keep(key, outcome.bytes, outcome.length, engine.nowMs);
       // An answer's bytes are the worker's scratch, and a client that hears it may ask something else at once.
@@ -352,6 +355,8 @@ export class PodDns implements Counting {
       for (const one of waiting) this.#finish(one, lasting);
       this.#closeIfDone();
     });
+    // What is refused is so before this.
+    if (!isRefused) cell.upstreamRequests++;
   }
 
   /** The resolver's message as it is, save for what is the client's own: the id, and the letter case it asked in. */
@@ -363,8 +368,9 @@ export class PodDns implements Counting {
     }
     readQuery(this.#view, message, 0, message.length);
     if (outcome.kind === 'failed') {
+      if (outcome.isRefused) this.counters.refused++;
       this.#empty(message, 0, asker, Rcode.SERVFAIL);
-      this.#record('forwarding failed', message, 0, 0, outcome.error);
+      this.#record(outcome.isRefused ? 'too many questions' : 'forwarding failed', message, 0, 0, outcome.error);
       return;
     }
     const { bytes, length } = outcome;

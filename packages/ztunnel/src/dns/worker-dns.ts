@@ -9,6 +9,8 @@ import type { DnsFromWorker, DnsProxySettings, DnsRecord, Resolver, ResolverSet 
 import { Forwarder } from './forwarder.ts';
 import { addressQuery, type HostAddresses, hostAddresses } from './host-addresses.ts';
 import { NameDecisions } from './name-decisions.ts';
+import { NodePlaces } from './node-share.ts';
+import { ResolverSockets } from './resolver-sockets.ts';
 import { MAX_QUERY_BYTES } from './codec/query.ts';
 import { RECEIVED_AT_ONCE } from './udp-listener.ts';
 import { UdpOutput } from './udp-output.ts';
@@ -35,6 +37,9 @@ export class WorkerDns {
   /** Where answers are written before they are sent; never held across calls. */
   readonly answer = Buffer.allocUnsafeSlow(MAX_ANSWER_BYTES);
   readonly counts: CountReports;
+  /** To resolvers on loopback, for all pods: the sockets are the node's. */
+  readonly nodeSockets: ResolverSockets;
+  readonly nodePlaces = new NodePlaces();
   readonly #records: RecordBatch<DnsRecord>;
   readonly #followers = new Set<ResolverFollower>();
   readonly #ownForwarder: Forwarder;
@@ -49,6 +54,7 @@ export class WorkerDns {
     this.decisions = new NameDecisions((id, uid, question) => tell({ type: 'needDns', id, uid, question }));
     this.#records = new RecordBatch(engine, records => tell({ type: 'dnsRecords', records }));
     this.counts = new CountReports(engine, counts => tell({ type: 'dnsCounts', counts }));
+    this.nodeSockets = new ResolverSockets({ engine, onUnsolicited: () => this.#unsolicited++ });
     const familyOf = ({ ip }: Resolver): 'ipv4' | 'ipv6' => (ip.includes(':') ? 'ipv6' : 'ipv4');
     this.#ownForwarder = new Forwarder(
       {
@@ -74,6 +80,7 @@ export class WorkerDns {
 
   setResolvers(set: ResolverSet): void {
     this.#resolvers = set;
+    this.nodeSockets.renew();
     for (const follower of this.#followers) follower.setResolvers(set);
   }
 
@@ -122,7 +129,9 @@ export class WorkerDns {
       dnsDecisions: this.decisions.size,
       dnsDecisionsAsked: this.decisions.askingCount,
       dnsHostLookups: this.#ownForwarder.size,
-      dnsHostUnsolicited: this.#unsolicited,
+      dnsNodeUnsolicited: this.#unsolicited,
+      dnsNodeQuestions: this.nodePlaces.taken,
+      dnsNodeSockets: this.nodeSockets.size,
       dnsUnsent: this.output.unsent,
       dnsDroppedRecords: this.#records.dropped,
     };
@@ -130,6 +139,7 @@ export class WorkerDns {
 
   close(): void {
     this.#ownForwarder.close('the proxy ends');
+    this.nodeSockets.close();
     this.#records.flush();
     this.counts.tell();
     this.output.close();
