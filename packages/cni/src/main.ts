@@ -70,7 +70,8 @@ async function serve(config: AgentConfig, options: RunAgentOptions, log: Log, si
     if (end.isForGood) probes?.close();
   });
   const { nodeName, zdsSocket, runDirectory, hostRoot, auditRepair } = config;
-  const extensions = [auditExtension({ node: nodeName, repair: auditRepair, hostRoot }), ...(options.extensions ?? [])];
+  const audit = { node: nodeName, repair: auditRepair, hostRoot, events: cluster?.podEvents };
+  const extensions = [auditExtension(audit), ...(options.extensions ?? [])];
   if (installation !== undefined) {
     const { installerExtension } = await import('./install/installer-extension.ts');
     extensions.push(installerExtension(installation, async () => Promise.resolve(end.isForGood)));

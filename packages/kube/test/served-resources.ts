@@ -28,6 +28,7 @@ export const BUILT_IN: readonly ServedResource[] = [
   builtIn('', 'serviceaccounts', 'ServiceAccount'),
   builtIn('', 'secrets', 'Secret'),
   builtIn('', 'configmaps', 'ConfigMap'),
+  builtIn('', 'events', 'Event'),
   builtIn('apps', 'daemonsets', 'DaemonSet'),
   builtIn('discovery.k8s.io', 'endpointslices', 'EndpointSlice'),
   builtIn('authentication.k8s.io', 'tokenreviews', 'TokenReview', false),

@@ -2,7 +2,10 @@
 import type { AdminRoute } from '../agent/admin.ts';
 import type { AgentExtension, AgentParts } from '../agent/agent.ts';
 import type { Metric } from '../agent/metrics.ts';
+import type { PodEventSink } from '../sources/pod-events.ts';
 import { Auditor } from './auditor.ts';
+import { findingEvent } from './finding-events.ts';
+import type { LedgerEvent } from './ledger.ts';
 import { auditReport } from './report.ts';
 
 export interface AuditExtensionOptions {
@@ -11,15 +14,25 @@ export interface AuditExtensionOptions {
   readonly repair: boolean;
   /** Where the node's file system is seen; empty: as it is. */
   readonly hostRoot: string;
+  /** Where findings are told of besides; undefined: nowhere. */
+  readonly events?: PodEventSink | undefined;
 }
 
 export function auditExtension(options: AuditExtensionOptions): (parts: AgentParts) => AgentExtension {
   return ({ audit: subject, backend, log }) => {
-    const { node, repair, hostRoot } = options;
-    const auditor = new Auditor({ subject, backend, log: log.scope('audit'), hostRoot }, { repair });
+    const { node, repair, hostRoot, events } = options;
+    const onEvent = (event: LedgerEvent): void => {
+      const said = findingEvent(event);
+      if (said !== undefined) events?.say(said);
+    };
+    const auditor = new Auditor({ subject, backend, log: log.scope('audit'), hostRoot, onEvent }, { repair });
     auditor.start();
     const report = () => auditReport(auditor, subject, node);
-    return { routes: auditRoute(auditor, report), metrics: () => auditMetrics(auditor), close: () => auditor.close() };
+    return {
+      routes: auditRoute(auditor, report),
+      metrics: () => auditMetrics(auditor, events),
+      close: () => auditor.close(),
+    };
   };
 }
 
@@ -35,7 +48,7 @@ export function auditRoute(auditor: Auditor, report: () => object): AdminRoute {
   };
 }
 
-export function* auditMetrics(auditor: Auditor): Iterable<Metric> {
+export function* auditMetrics(auditor: Auditor, events?: PodEventSink): Iterable<Metric> {
   const counts = new Map<string, number>();
   for (const { code, repaired } of auditor.findings()) if (!repaired) counts.set(code, (counts.get(code) ?? 0) + 1);
   yield {
@@ -57,6 +70,18 @@ export function* auditMetrics(auditor: Auditor): Iterable<Metric> {
     type: 'counter',
     samples: Object.entries(auditor.repairs).map(([result, value]) => ({ labels: { result }, value })),
   };
+  if (events !== undefined) {
+    const { written, failed, suppressed } = events.counts;
+    yield {
+      name: 'ambit_audit_events_total',
+      help: 'Events that findings gave rise to on pods, by what became of them.',
+      type: 'counter',
+      samples: Object.entries({ written, failed, suppressed }).map(([result, value]) => ({
+        labels: { result },
+        value,
+      })),
+    };
+  }
   if (lastRunAt === undefined) return;
   yield {
     name: 'ambit_audit_last_run_age_seconds',

@@ -30,6 +30,8 @@ export interface AuditorDeps {
   readonly log: Log;
   /** Where the node's file system is seen; empty: as it is. */
   readonly hostRoot: string;
+  /** Told of every finding, and of its end; must neither throw nor take time. */
+  readonly onEvent?: ((event: LedgerEvent) => void) | undefined;
 }
 
 export interface AuditorOptions {
@@ -395,7 +397,9 @@ export class Auditor {
     }
   }
 
-  #tell({ kind, finding, afterMs }: LedgerEvent): void {
+  #tell(event: LedgerEvent): void {
+    const { kind, finding, afterMs } = event;
+    this.#deps.onEvent?.(event);
     const { code, pod, what, remedy } = finding;
     const { log } = this.#deps;
     if (kind === 'found') log.warn('Finding', { pod, code, what, remedy });

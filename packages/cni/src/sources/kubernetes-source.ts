@@ -21,9 +21,11 @@ import type { Log } from '@ambit/log';
 import { CniError } from '../errors.ts';
 import { type AgentPod, podName, type PodNamespace } from '../pod/agent-pod.ts';
 import { type DaemonSetName, type DaemonSetState, lookUpDaemonSet } from './kubernetes-daemon-set.ts';
+import { KubernetesEvents } from './kubernetes-events.ts';
 import { kubernetesError } from './kubernetes-error.ts';
 import { readKubernetesNamespace, readKubernetesPod } from './kubernetes-objects.ts';
 import { noteStatus } from './kubernetes-status.ts';
+import type { PodEventSink } from './pod-events.ts';
 import type { PodSource, PodSourceEvents, RedirectionStatus } from './pod-source.ts';
 
 export interface KubernetesPodSourceOptions extends KubeAccess {
@@ -42,6 +44,8 @@ export interface KubernetesPodSource extends PodSource {
   readonly problems: () => readonly KubeProblem[];
   /** Pods', then namespaces'. */
   readonly counts: () => readonly Readonly<ReflectorCounts>[];
+  /** Says something on pods of this source; of others it says nothing. */
+  readonly podEvents: PodEventSink;
   /** For the decision whether to clean up. @throws CniError cni.kubernetes */
   readonly daemonSet: (name: DaemonSetName, signal?: AbortSignal) => Promise<DaemonSetState>;
 }
@@ -61,6 +65,15 @@ export function createKubernetesPodSource(options: KubernetesPodSourceOptions): 
   const pods = new Map<string, AgentPod>();
   const namespaces = new Map<string, PodNamespace>();
   const closing = new AbortController();
+  const podEvents = new KubernetesEvents(
+    {
+      client,
+      log,
+      isKnown: ({ namespace, name, uid }) => pods.get(podName({ namespace, name }))?.uid === uid,
+      nowMs: Date.now,
+    },
+    { nodeName: options.nodeName },
+  );
   let reflectors: readonly Reflector[] = [];
   let running: Promise<unknown> = Promise.resolve();
   let isStarted = false;
@@ -123,6 +136,7 @@ export function createKubernetesPodSource(options: KubernetesPodSourceOptions): 
   const close = async (): Promise<void> => {
     closing.abort();
     told = undefined;
+    await podEvents.close();
     if (options.client === undefined) client.close();
     await running;
   };
@@ -158,6 +172,7 @@ export function createKubernetesPodSource(options: KubernetesPodSourceOptions): 
     async setStatus(pod: AgentPod, status: RedirectionStatus) {
       await noteStatus(client, pod, status, closing.signal);
     },
+    podEvents,
     problems: () => reflectors.flatMap(({ problem }) => problem ?? []),
     counts: () => reflectors.map(({ counts }) => counts),
     daemonSet: async (name, signal) => await lookUpDaemonSet(client, name, options.nodeName, signal),
