@@ -27,8 +27,8 @@ export async function clearWorkload(paths: LocalPaths, registry: Registry, workl
       return left.length === 0;
     };
     await until(isEmpty, KILL_TIMEOUT_MS);
-    removeLink(workload.hostInterface);
   }
+  removeLink(workload.hostInterface);
   rmSync(etcOf(paths, workload), { recursive: true, force: true });
   registry.forget(workload);
 }

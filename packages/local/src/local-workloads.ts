@@ -154,11 +154,13 @@ export class LocalWorkloads implements PodSource {
     );
     this.#reserved.add(key);
     const number = this.#numbers.take();
+    let isTaken = false;
     try {
       const workload = this.#describe(request, number, caller);
       connectWorkload(this.#deps.network, netnsPathOf(workload), workload);
       this.#writeFiles(workload);
       this.#registry.save(workload);
+      isTaken = true;
       const entry = await this.#take(workload);
       this.#writeObjects();
       this.#events.onPod(entry.pod, undefined);
@@ -168,10 +170,9 @@ export class LocalWorkloads implements PodSource {
     } catch (error) {
       const entry = this.#entries.get(key);
       if (entry === undefined) {
-        this.#numbers.release(number);
-        removeLink(hostInterfaceOf(number));
-        this.#registry.forget(request);
-      } else await this.#end(entry, 'SIGKILL');
+        // Somebody ended it meanwhile: then its number may be another's by now.
+        if (!isTaken) this.#undo(request, number);
+      } else await this.#end(entry, 'SIGKILL').catch((cause: unknown) => this.#cannotClear(entry, cause));
       throw error;
     } finally {
       this.#reserved.delete(key);
@@ -191,6 +192,12 @@ export class LocalWorkloads implements PodSource {
 
   async stopAll(): Promise<void> {
     await Promise.all([...this.#entries.values()].map(async entry => this.#end(entry, 'SIGTERM')));
+  }
+
+  #undo(request: WorkloadRequest, number: number): void {
+    removeLink(hostInterfaceOf(number));
+    this.#numbers.release(number);
+    this.#registry.forget(request);
   }
 
   #describe(request: WorkloadRequest, number: number, caller: number): Workload {
@@ -282,17 +289,21 @@ export class LocalWorkloads implements PodSource {
     for (const entry of this.#entries.values()) {
       if (entry.ending !== undefined || this.#reserved.has(workloadKey(entry.workload))) continue;
       if (isRunning(entry.workload)) continue;
-      void this.#end(entry, 'SIGKILL').catch((error: unknown) => {
-        this.#deps.log.error('Cannot clear up after a workload', {
-          workload: workloadKey(entry.workload),
-          error: errorText(error),
-        });
-      });
+      void this.#end(entry, 'SIGKILL').catch((cause: unknown) => this.#cannotClear(entry, cause));
     }
   }
 
+  #cannotClear(entry: Entry, cause: unknown): void {
+    const workload = workloadKey(entry.workload);
+    this.#deps.log.error('Cannot clear up after a workload yet', { workload, error: errorText(cause) });
+  }
+
+  /** One at a time; what fails is tried again by the next look, or whoever asks. */
   async #end(entry: Entry, first: 'SIGTERM' | 'SIGKILL'): Promise<void> {
-    entry.ending ??= this.#endOnce(entry, first);
+    entry.ending ??= this.#endOnce(entry, first).catch((error: unknown) => {
+      entry.ending = undefined;
+      throw error;
+    });
     await entry.ending;
   }
 

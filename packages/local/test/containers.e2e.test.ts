@@ -6,7 +6,7 @@ import { cpSync, existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync } from 
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { SANDBOX_DIR, sandboxSkip } from '@ambit/testbed';
-import { eventually, MAIN } from './machine.ts';
+import { eventually, MAIN, untilUp } from './machine.ts';
 
 const BUSYBOX = '/bin/busybox';
 const APPLETS = ['sh', 'sleep', 'httpd'];
@@ -92,7 +92,8 @@ describe('containers in the mesh of one machine', { skip: missing(), concurrency
     podman('rm', '-f', '-a', '-t', '0');
     service?.kill('SIGKILL');
     // The engine leaves its bridge and its rules; the sandbox is others' too.
-    for (const name of links()) if (!linksBefore.has(name)) run('ip', ['link', 'del', name]);
+    // Some links go by themselves, meanwhile.
+    for (const name of links()) if (!linksBefore.has(name)) spawnSync('ip', ['link', 'del', name]);
     for (const table of tables()) if (!tablesBefore.has(table)) run('nft', ['delete', ...table.split(' ')]);
     spawnSync('umount', ['/sys/fs/cgroup']);
     rmSync(directory, { recursive: true, force: true });
@@ -121,8 +122,9 @@ describe('containers in the mesh of one machine', { skip: missing(), concurrency
       line.includes('dst.identity="spiffe://cluster.local/ns/shop/sa/cart"');
     const log = join(directory, 'mesh/state/log/ztunnel.log');
     await eventually(() => run('cat', [log]).split('\n').some(isIt), 'the proxy says who called whom');
-    const serve = `require('http').createServer((q, r) => r.end('from a workload')).listen(9090)`;
+    const serve = `require('http').createServer((q, r) => r.end('from a workload')).listen(9090, () => console.log('up'))`;
     ambit('run', '-d', '--name', 'api', '--', process.execPath, '-e', serve);
+    untilUp('api', () => ambit('logs', 'api'));
     const answer = podman(
       'exec',
       'cart',

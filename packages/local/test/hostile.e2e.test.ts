@@ -133,11 +133,11 @@ describe('the mesh of one machine among the hostile', { skip: sandboxSkip(), con
   });
 
   test('what others take away on the host comes back: translation, ways through their chains, forwarding', async () => {
-    const calls = () => machine.ambit('exec', ['target', '--', 'curl', '-sS', '-m', '1', `http://${OUTSIDE_IP}:9000`]);
+    const calls = () => machine.ambit('exec', ['target', '--', 'curl', '-sS', '-m', '3', `http://${OUTSIDE_IP}:9000`]);
     assert.equal(calls().status, 0);
     sh('nft flush ruleset; echo 0 > /proc/sys/net/ipv4/ip_forward');
     sh(`nft 'add table ip filter; add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }'`);
-    await eventually(() => calls().status === 0, 'the way out is back', 15_000);
+    await eventually(() => calls().status === 0, 'the way out is back');
     assert.match(machine.read('state/log/agent.log'), /Put right what others changed/);
   });
 

@@ -10,6 +10,7 @@ import { text } from 'node:stream/consumers';
 import { after, describe, test } from 'node:test';
 import type { AgentPod } from '@ambit/cni';
 import { SILENT_LOG } from '@ambit/log';
+import { addVeth } from '@ambit/native';
 import { SANDBOX_DIR, sandboxSkip } from '@ambit/testbed';
 import { localPaths } from '../src/directories.ts';
 import type { LocalError } from '../src/errors.ts';
@@ -17,6 +18,7 @@ import { LocalServer } from '../src/local-server.ts';
 import { etcOf } from '../src/leftovers.ts';
 import { LocalWorkloads } from '../src/local-workloads.ts';
 import { ensureHostNetwork, removeHostNetwork } from '../src/net/host-network.ts';
+import { hasLink, hostInterfaceOf, removeLink } from '../src/net/workload-network.ts';
 import { ObjectsFile } from '../src/objects-file.ts';
 import { processesIn } from '../src/process-identity.ts';
 import { launch, type Launched } from '../src/run/launch.ts';
@@ -89,8 +91,11 @@ class Machine {
   }
 
   async close(): Promise<void> {
-    await this.workloads.stopAll();
-    await this.stopAgent();
+    try {
+      await this.workloads.stopAll();
+    } finally {
+      await this.stopAgent();
+    }
     removeHostNetwork(this.paths.network);
     rmSync(this.directory, { recursive: true });
   }
@@ -186,11 +191,53 @@ describe('workloads of this machine', { skip: sandboxSkip(), concurrency: false 
       assert.equal(existsSync(witness), false);
       assert.deepEqual(machine.workloads.list(), []);
       assert.equal(machine.gone.length, 1);
-      // The kernel takes a link away with the last process of its network, a little later.
-      await eventually(() => !sh('ip -br link').includes('ambit'), 'its link is gone');
+      assert.doesNotMatch(sh('ip -br link'), /^ambit/m, 'its link is gone');
       const outsider = await machine.run('outsider', ['touch', witness], { isMember: false });
       assert.equal(await outsider.ended, 0);
       assert.equal(existsSync(witness), true);
+    } finally {
+      await machine.close();
+    }
+  });
+
+  test('a link is removed while the kernel takes it away, and when it is gone already', async () => {
+    const name = hostInterfaceOf(999);
+    const rival = spawn('sh', ['-c', `echo up; while :; do ip link del ${name} 2>/dev/null; done`], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    try {
+      await once(rival.stdout, 'data');
+      for (let i = 0; i < 100; i++) {
+        addVeth(name, 'rival0');
+        removeLink(name);
+        assert.equal(hasLink(name), false);
+      }
+    } finally {
+      rival.kill('SIGKILL');
+      await once(rival, 'close');
+      removeLink(name);
+    }
+  });
+
+  test('what cannot be cleared yet is cleared later, and its name is free again', async () => {
+    const machine = new Machine();
+    await machine.startAgent();
+    try {
+      const etc = etcOf(machine.paths, { namespace: 'shop', name: 'cart' });
+      const run = await machine.run('cart', ['sleep', '100']);
+      // A mount is what nobody may remove, root neither.
+      sh(`mount -t tmpfs none ${etc}`);
+      run.signal('SIGTERM');
+      await run.ended;
+      try {
+        await assert.rejects(machine.workloads.stop('shop', 'cart', 0), /busy/);
+        assert.equal(hasLink(run.workload.hostInterface), false, 'its link is gone all the same');
+      } finally {
+        sh(`umount ${etc}`);
+      }
+      await eventually(() => machine.workloads.list().length === 0, 'it is cleared');
+      const next = await machine.run('cart', ['true']);
+      assert.equal(await next.ended, 0);
     } finally {
       await machine.close();
     }

@@ -73,8 +73,10 @@ export class Machine {
     return this.ambit('run', ['--name', name, ...more, '--', 'curl', '-sS', '-m', '10', url]);
   }
 
+  /** Starts a server in the background, and returns when it listens. */
   serve(name: string, port: number, ...more: readonly string[]): void {
     this.must('run', ['-d', '--name', name, ...more, '--', process.execPath, '-e', SERVER, String(port)]);
+    untilUp(name, () => this.must('logs', [name]));
   }
 
   workloads(): readonly WorkloadView[] {
@@ -100,6 +102,12 @@ export class Machine {
   read(path: string): string {
     return readFileSync(join(this.directory, path), 'utf8');
   }
+}
+
+/** What `SERVER` prints once it listens is in its log; looking there takes long enough to be no busy loop. */
+export function untilUp(name: string, log: () => string): void {
+  for (let looks = 0; looks < 200; looks++) if (log() === 'up\n') return;
+  assert.fail(`${name} does not listen`);
 }
 
 export function hostState(): string {

@@ -6,7 +6,7 @@ import { chownSync, existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { SANDBOX_DIR, sandboxSkip } from '@ambit/testbed';
-import { hostState, MAIN, SERVER } from './machine.ts';
+import { eventually, hostState, MAIN, SERVER, untilUp } from './machine.ts';
 
 const NOBODY = 65_534;
 const AS_USER = ['setpriv', `--reuid=${NOBODY}`, `--regid=${NOBODY}`, '--clear-groups'];
@@ -63,6 +63,7 @@ describe('a mesh without root', { skip: unable(), concurrency: false }, () => {
 
   test('two runs find each other by name, as processes of the user', () => {
     must('run', '-d', '--name', 'cart', '--', process.execPath, '-e', SERVER, '8080');
+    untilUp('cart', () => must('logs', 'cart'));
     assert.match(must('ps'), /default +cart +default +10\.62\.0\.2 +– +protected/);
     assert.match(must('run', '--name', 'web', '--', 'curl', '-sS', '-m', '10', 'http://cart:8080'), /^hello /);
     assert.equal(ambit('run', '--', 'sh', '-c', 'exit 9').status, 9);
@@ -79,12 +80,13 @@ describe('a mesh without root', { skip: unable(), concurrency: false }, () => {
     assert.match(stderr, /\[local\.unsupported\][^]*sudo ambit up/);
   });
 
-  test('the host never notices, and down leaves nothing', () => {
+  test('the host never notices, and down leaves nothing', async () => {
     assert.equal(hostState(), hostBefore);
     const { stderr } = ambit('down');
     assert.match(stderr, /workloads run here: default\/cart/);
     assert.match(must('down', '--force'), /^down, 1 workload ended/);
     assert.equal(existsSync(join(home, 'run/ambit')), false);
-    assert.equal(spawnSync('pgrep', ['-u', String(NOBODY)]).stdout.toString(), '', 'no process is left');
+    const left = () => spawnSync('pgrep', ['-u', String(NOBODY)]).stdout.toString();
+    await eventually(() => left() === '', 'no process is left');
   });
 });

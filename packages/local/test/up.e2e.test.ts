@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import type { AuditReport } from '@ambit/cni';
 import { sandboxSkip } from '@ambit/testbed';
-import { eventually, hostState, Machine, MAIN, OUTSIDE_IP, SERVER, sh } from './machine.ts';
+import { eventually, hostState, Machine, MAIN, OUTSIDE_IP, sh } from './machine.ts';
 
 const NOBODY = 65_534;
 const hasScript = spawnSync('script', ['--version']).status === 0;
@@ -29,20 +29,7 @@ describe('the mesh of one machine', { skip: sandboxSkip(), concurrency: false },
   });
 
   test('two runs find each other by name, over mutual TLS with the identities they were given', async () => {
-    machine.must('run', [
-      '-d',
-      '--name',
-      'cart',
-      '--service-account',
-      'cart',
-      '-p',
-      '18080:8080',
-      '--',
-      process.execPath,
-      '-e',
-      SERVER,
-      '8080',
-    ]);
+    machine.serve('cart', 8080, '--service-account', 'cart', '-p', '18080:8080');
     const [cart] = machine.workloads();
     assert.equal(cart?.status, 'enabled');
     const answer = machine.curl('web', 'http://cart:8080', '--service-account', 'web');
@@ -102,18 +89,7 @@ describe('the mesh of one machine', { skip: sandboxSkip(), concurrency: false },
   });
 
   test('a shared service has one address, and leads to those who name it', () => {
-    machine.must('run', [
-      '-d',
-      '--name',
-      'api-1',
-      '--service',
-      'api:80:8081',
-      '--',
-      process.execPath,
-      '-e',
-      SERVER,
-      '8081',
-    ]);
+    machine.serve('api-1', 8081, '--service', 'api:80:8081');
     const answer = machine.curl('web', 'http://api');
     assert.match(answer.stdout, /^hello /, answer.stderr);
     assert.match(machine.ambit('run', ['--service', 'api:80:9', '--', 'true']).stderr, /\[local\.service_conflict\]/);

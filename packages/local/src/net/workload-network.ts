@@ -1,11 +1,12 @@
-// A workload's network: one link from its namespace to the host, addresses and routes on both ends, no bridge. The kernel
-// takes the link away when the namespace goes, so nothing of this outlives a workload's last process. Synchronous, since
+// A workload's network: one link from its namespace to the host, addresses and routes on both ends, no bridge. We take the
+// link away; the kernel does when the namespace goes, so nothing of this outlives a workload's last process. Synchronous, since
 // part of it happens inside the namespace.
 import { writeFileSync } from 'node:fs';
 import {
   addAddress,
   addVeth,
   deleteLink,
+  Errno,
   findLink,
   listLinks,
   NetlinkProtocol,
@@ -13,6 +14,7 @@ import {
   NetNs,
   replaceRoute,
   setLink,
+  SysError,
 } from '@ambit/native';
 import { errorText } from '@ambit/log';
 import { LocalError } from '../errors.ts';
@@ -62,10 +64,16 @@ export function connectWorkload(
   }
 }
 
-/** Cuts the workload off. Nothing when the link is gone already. */
+/** Cuts the workload off: the link is gone afterwards, whoever took it. @throws SysError */
 export function removeLink(name: string): void {
   const link = findLink(name);
-  if (link !== undefined) deleteLink(link.index);
+  if (link === undefined) return;
+  try {
+    deleteLink(link.index);
+  } catch (error) {
+    // The kernel takes it away with its namespace, perhaps since we looked.
+    if (!(error instanceof SysError && error.errno === Errno.ENODEV)) throw error;
+  }
 }
 
 export function hasLink(name: string): boolean {
