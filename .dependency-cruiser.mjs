@@ -16,14 +16,15 @@ const ROOMS = {
   native: [],
   wire: ['mesh'],
   proxy: ['mesh', 'native', 'wire'],
-  ztunnel: ['mesh', 'native', 'proxy', 'wire'],
+  insight: ['mesh', 'proxy'],
+  ztunnel: ['insight', 'mesh', 'native', 'proxy', 'wire'],
   log: [],
   kube: ['log'],
   control: ['kube', 'log', 'mesh', 'wire'],
   cni: ['kube', 'log', 'mesh', 'native', 'wire'],
   local: ['cni', 'kube', 'log', 'mesh', 'native', 'wire'],
-  testbed: ['cni', 'mesh', 'native', 'wire'],
-  cli: ['cni', 'control', 'kube', 'local', 'log', 'mesh', 'native', 'proxy', 'testbed', 'wire', 'ztunnel'],
+  testbed: ['cni', 'insight', 'mesh', 'native', 'wire'],
+  cli: ['cni', 'control', 'insight', 'kube', 'local', 'log', 'mesh', 'native', 'proxy', 'testbed', 'wire', 'ztunnel'],
 };
 
 /**
