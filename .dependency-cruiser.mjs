@@ -37,6 +37,7 @@ const DOORS = {
   '@bufbuild/protobuf': ['wire'],
   '@kubernetes/client-node': ['kube'],
   jose: ['control'],
+  '@opentelemetry': ['ztunnel'],
   '@peculiar/x509': ['ztunnel'],
   'reflect-metadata': ['ztunnel'],
   yaml: ['control', 'kube', 'ztunnel'],
