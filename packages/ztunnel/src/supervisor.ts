@@ -70,7 +70,12 @@ export interface SupervisorStats {
   readonly lookupsFailed: number;
 }
 
+/** Counters and gauges by name. Counters begin anew with a worker that replaces another. */
+export type WorkerStats = Readonly<Record<string, number>>;
+
 const STOP_GRACE_MS = 2000;
+/** `stats` that are not asked for to compare loads. */
+const NO_ROUND = -1;
 
 export class Supervisor {
   readonly #deps: SupervisorDeps;
@@ -81,6 +86,7 @@ export class Supervisor {
   readonly #names: DnsDesk;
   readonly #rebalancing: Rebalancing;
   readonly #telling: Telling;
+  readonly #workerStats = new Map<number, WorkerStats>();
   readonly #asking: Asking;
   #readers: RecordReaders | undefined;
   #requestReaders: RequestReaders = 'none';
@@ -194,6 +200,16 @@ export class Supervisor {
     this.#workers.broadcast({ type: 'requestReaders', readers });
   }
 
+  /** What each worker said last of itself. */
+  get workerStats(): ReadonlyMap<number, WorkerStats> {
+    return this.#workerStats;
+  }
+
+  /** Asks the workers for `workerStats`; they are there by the time a `flushRecords` that follows has ended well. */
+  refreshStats(): void {
+    this.#workers.broadcast({ type: 'stats', id: NO_ROUND });
+  }
+
   /** Has `onRecords` hear all that workers know by now; false when one did not answer within `timeoutMs`. */
   flushRecords(timeoutMs: number): Promise<boolean> {
     return this.#telling.all(timeoutMs);
@@ -279,6 +295,7 @@ export class Supervisor {
         this.#rebalancing.onFrozen(link, news.tunnel);
         return;
       case 'stats':
+        this.#workerStats.set(link.index, news.stats);
         this.#rebalancing.onStats(link, news.id, news.stats);
         return;
       case 'frozenAll':

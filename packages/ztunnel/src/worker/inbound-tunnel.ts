@@ -90,7 +90,8 @@ export class InboundTunnel implements HandshakeOwner, TunnelEvents {
   }
 
   recheckRevocations(): void {
-    if (this.#peer === undefined || !this.#pod.deps.revocations.isRevoked(this.#peer.certificates)) return;
+    if (this.#peer === undefined || !this.#pod.deps.revocations.isRevoked(this.#peer.certificates, 'destination'))
+      return;
     this.#tunnel?.destroy('identity.revoked', 'connection closed: peer certificate revoked by CRL');
   }
 
@@ -149,7 +150,7 @@ export class InboundTunnel implements HandshakeOwner, TunnelEvents {
       );
       return;
     }
-    if (pod.deps.revocations.isRevoked(certificates)) {
+    if (pod.deps.revocations.isRevoked(certificates, 'destination')) {
       refusePeer(engine, socket, Alert.certificate_revoked);
       this.#refused('identity.revoked', `tls error: the certificate of ${identity} is revoked`);
       return;

@@ -102,7 +102,7 @@ export class PodProxy {
         tunnelSettings: settings.clientTunnel,
         openSocket: family => this.sockets.open(family),
         clientContext: identity => deps.certificates.client(identity),
-        isRevoked: certificates => deps.revocations.isRevoked(certificates),
+        isRevoked: certificates => deps.revocations.isRevoked(certificates, 'source'),
       },
       settings.pool,
     );
@@ -258,6 +258,22 @@ export class PodProxy {
 
   get tunnelCount(): number {
     return this.#tunnels.size + this.pool.tunnelCount;
+  }
+
+  /** Sockets that were accepted and are open: of the pod's own connections, or of those that come to it. */
+  acceptedSockets(reporter: 'source' | 'destination'): number {
+    let count = reporter === 'source' ? 0 : this.#tunnels.size;
+    for (const { facts } of this.#live) {
+      if (facts === undefined) continue;
+      // What comes through a tunnel has the tunnel's socket, and none of its own.
+      if (
+        reporter === 'source'
+          ? facts.direction === 'outbound'
+          : facts.direction === 'inbound' && facts.protocol === 'TCP'
+      )
+        count++;
+    }
+    return count;
   }
 
   forgetRoutes(): void {

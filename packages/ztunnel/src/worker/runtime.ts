@@ -416,6 +416,10 @@ export class WorkerRuntime implements EventHandler {
       ...this.#l7.stats(),
       acceptPausesNoFds: this.#noFdsPauses,
       bufferedBytes: this.#engine.budget.usedBytes,
+      acceptedSource: this.#sum(pod => pod.acceptedSockets('source')),
+      acceptedDestination: this.#sum(pod => pod.acceptedSockets('destination')),
+      revokedSource: this.#revocations.rejected.source,
+      revokedDestination: this.#revocations.rejected.destination,
       ...this.#dns.stats(),
       ...this.#dnsStats(),
     };
