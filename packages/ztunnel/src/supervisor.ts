@@ -20,7 +20,7 @@ import { RouteDesk } from './supervisor/route-desk.ts';
 import { Telling } from './supervisor/telling.ts';
 import type { WorkerLink } from './supervisor/worker-link.ts';
 import { type WorkerNews, Workers } from './supervisor/workers.ts';
-import type { PodInfo, RequestReaders, WorkerSettings } from './worker-protocol.ts';
+import type { PodInfo, RequestReaders, ToWorker, WorkerSettings } from './worker-protocol.ts';
 import type { RecordReaders } from './worker-settings.ts';
 
 export interface SupervisorDeps {
@@ -108,7 +108,8 @@ export class Supervisor {
     });
     this.#pods = new Pods({ ...deps, accepts: () => this.#mode === 'running' }, this.#workers, options.answerTimeoutMs);
     this.#routes = new RouteDesk({ ...deps, podOf: uid => this.#pods.info(uid) }, options.routes);
-    this.#names = new DnsDesk({ ...deps, podOf: uid => this.#pods.info(uid) }, options.names);
+    const broadcast = (message: ToWorker): void => this.#workers.broadcast(message);
+    this.#names = new DnsDesk({ ...deps, podOf: uid => this.#pods.info(uid), broadcast }, options.names);
     this.#rebalancing = new Rebalancing(clock, log, this.#workers);
     this.#telling = new Telling(clock, this.#workers);
     this.#asking = new Asking(clock, this.#workers);
@@ -315,6 +316,8 @@ export class Supervisor {
     // Before anything that could let a connection in.
     if (this.#revocations.length > 0) link.send({ type: 'revocations', keys: this.#revocations });
     if (this.#resolvers !== undefined) link.send({ type: 'resolvers', set: this.#resolvers });
+    const bits = this.#names.labels;
+    if (bits !== undefined) link.send({ type: 'meshLabels', bits });
     if (this.#requestReaders !== 'none') link.send({ type: 'requestReaders', readers: this.#requestReaders });
     if (this.#readers !== undefined) link.send({ type: 'readers', ...this.#readers });
     this.#pods.replay(link);

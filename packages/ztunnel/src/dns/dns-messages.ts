@@ -95,6 +95,11 @@ export interface DnsPodCounts {
 export type DnsToWorker =
   /** Made from the view as it is when it is sent, so a `forgetNames` that follows covers it. `unknown_client` is not kept. */
   | { readonly type: 'dnsDecision'; readonly id: number; readonly decision: DnsDecision }
+  /**
+   * Which names may be the mesh's (`MeshLabels`); replaces what was sent before. Until the first one every name may be. Labels
+   * are added to it before anything is decided by them.
+   */
+  | { readonly type: 'meshLabels'; readonly bits: SharedArrayBuffer }
   /** Decisions about these names are stale. */
   | { readonly type: 'forgetNames'; readonly stale: StaleNames }
   /** Where to forward; replaces what was sent before. Until the first one nothing can be forwarded. */

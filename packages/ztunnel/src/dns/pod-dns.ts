@@ -73,6 +73,10 @@ export class PodDns implements Counting {
   #underWay = 0;
   /** Where the addresses of the next answer begin. */
   #turn = 0;
+  #client: { readonly workload: Workload | undefined; readonly key: string | undefined } = {
+    workload: undefined,
+    key: undefined,
+  };
   #state: 'open' | 'draining' | 'closed' = 'open';
   #deadline: Timer | undefined;
 
@@ -235,30 +239,39 @@ export class PodDns implements Counting {
       return;
     }
     this.counters.cell(view.type, asker.isTcp).requests++;
-    const name = isAddressQuery(view) ? this.#localName(message, at) : undefined;
-    if (name === undefined) {
+    if (!isAddressQuery(view)) {
       this.#forward(message, at, length, asker);
       return;
     }
     const client = this.#clientKey();
+    // Who is not known yet is told so by the main thread, whatever it asks for.
+    if (client !== undefined && this.#shared.labels?.isForeign(message, at) === true) {
+      this.#forward(message, at, length, asker);
+      return;
+    }
     const key = questionKey(message, at, view.questionEnd);
     const decision = client === undefined ? undefined : this.#shared.decisions.get(client, key);
     if (decision !== undefined) this.#decided(decision, message, at, length, asker);
     else this.#ask(client, key, message, at, length, asker);
   }
 
-  /** Undefined for what no host is called: the mesh need not be asked. */
-  #localName(message: Buffer, at: number): string | undefined {
-    const name = nameText(message, at + HEADER_BYTES);
-    return name === '' ? undefined : name;
-  }
-
+  /** Made once for each word of the mesh on the pod: this runs for every query. */
   #clientKey(): string | undefined {
     const workload = this.#deps.workload();
-    return workload === undefined ? undefined : `${workload.namespace}/${workload.network}`;
+    if (workload !== this.#client.workload) {
+      const key = workload === undefined ? undefined : `${workload.namespace}/${workload.network}`;
+      this.#client = { workload, key };
+    }
+    return this.#client.key;
   }
 
   #ask(client: string | undefined, key: string, message: Buffer, at: number, length: number, asker: Asker): void {
+    const name = nameText(message, at + HEADER_BYTES);
+    // What no host is called: the mesh need not be asked.
+    if (name === undefined || name === '') {
+      this.#forward(message, at, length, asker);
+      return;
+    }
     const parked = asker.park();
     if (parked === undefined) {
       this.#refuse(message, at, asker);
@@ -266,7 +279,6 @@ export class PodDns implements Counting {
     }
     const copy = Buffer.from(message.subarray(at, at + length));
     const type = this.#view.type === Type.A ? 'A' : 'AAAA';
-    const name = nameText(copy, HEADER_BYTES) ?? '';
     this.#underWay++;
     this.#shared.decisions.ask(this.#deps.uid, client, key, { name, type }, decision => {
       this.#underWay--;

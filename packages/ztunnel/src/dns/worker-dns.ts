@@ -8,6 +8,7 @@ import { CountReports } from './count-reports.ts';
 import type { DnsFromWorker, DnsProxySettings, DnsRecord, Resolver, ResolverSet } from './dns-messages.ts';
 import { Forwarder } from './forwarder.ts';
 import { addressQuery, type HostAddresses, hostAddresses } from './host-addresses.ts';
+import { LabelFilter } from './mesh-labels.ts';
 import { NameDecisions } from './name-decisions.ts';
 import { NodePlaces } from './node-share.ts';
 import { ResolverSockets } from './resolver-sockets.ts';
@@ -43,6 +44,7 @@ export class WorkerDns {
   readonly #records: RecordBatch<DnsRecord>;
   readonly #followers = new Set<ResolverFollower>();
   readonly #ownForwarder: Forwarder;
+  #labels: LabelFilter | undefined;
   #resolvers: ResolverSet | undefined;
   #unsolicited = 0;
 
@@ -91,6 +93,15 @@ export class WorkerDns {
 
   unfollow(follower: ResolverFollower): void {
     this.#followers.delete(follower);
+  }
+
+  /** Which names may be the mesh's, as last told; undefined before that. */
+  get labels(): LabelFilter | undefined {
+    return this.#labels;
+  }
+
+  setLabels(bits: SharedArrayBuffer): void {
+    this.#labels = new LabelFilter(bits);
   }
 
   onDecision(id: number, decision: DnsDecision): void {

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { createService, createWorkload, type DnsDecision, MeshState, parseIp } from '@ambit/mesh';
+import { queryFor } from '../dns/dns-testing.ts';
+import { LabelFilter } from '../dns/mesh-labels.ts';
 import { FakeClock } from '../fake-clock.ts';
 import { Log, LogFilter } from '../log.ts';
 import type { PodInfo, ToWorker } from '../worker-protocol.ts';
@@ -13,10 +15,17 @@ function desk() {
   const clock = new FakeClock();
   const pods = new Map([[WEB.uid, WEB]]);
   const lines: string[] = [];
+  const told: ToWorker[] = [];
   const filter = LogFilter.parse('info') ?? assert.fail();
   const log = new Log({ write: line => lines.push(line), now: () => 0 }, { format: 'plain', filter });
   const names = new DnsDesk(
-    { view: mesh, clock, log: log.scope('test'), podOf: uid => pods.get(uid) },
+    {
+      view: mesh,
+      clock,
+      log: log.scope('test'),
+      podOf: uid => pods.get(uid),
+      broadcast: message => told.push(message),
+    },
     { clusterDomain: 'cluster.local', ipv6: true, preferredNamespace: undefined, searchDomains: undefined },
   );
   const answers = new Map<number, DnsDecision>();
@@ -42,7 +51,7 @@ function desk() {
     const cart = createService({ name: 'cart', namespace: 'shop', hostname, vips: [{ network: '', ip }] });
     mesh.applyBatch({ upsertServices: [cart] });
   };
-  return { mesh, clock, pods, lines, names, answers, ask, knowWeb, addCart };
+  return { mesh, clock, pods, lines, told, names, answers, ask, knowWeb, addCart };
 }
 
 test('a known pod is answered at once, from its own namespace', () => {
@@ -127,4 +136,25 @@ test('on a bug the resolvers of the node are asked', () => {
   knowWeb();
   assert.equal(answers.get(ask('cart'))?.kind, 'forward');
   assert.match(lines.join('\n'), /failed on a bug.*a bug/);
+});
+
+test('workers are told which names may be the mesh’s, once somebody asks, and again when a wildcard comes', () => {
+  const { mesh, told, names, ask, knowWeb, addCart } = desk();
+  knowWeb();
+  assert.equal(names.labels, undefined);
+  ask('elsewhere.example.com');
+  const [first] = told;
+  assert.ok(first?.type === 'meshLabels');
+  assert.equal(names.labels, first.bits);
+  const filter = new LabelFilter(first.bits);
+  assert.ok(filter.isForeign(queryFor('cart.shop'), 0));
+  addCart('10.9.0.1');
+  names.takeStale();
+  assert.ok(!filter.isForeign(queryFor('cart.shop'), 0));
+  assert.equal(told.length, 1);
+  mesh.applyBatch({ upsertServices: [createService({ name: 'w', namespace: 'shop', hostname: '*.example.com' })] });
+  names.takeStale();
+  const [, second] = told;
+  assert.ok(second?.type === 'meshLabels');
+  assert.ok(!new LabelFilter(second.bits).isForeign(queryFor('elsewhere.example.com'), 0));
 });

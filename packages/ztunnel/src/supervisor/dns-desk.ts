@@ -14,6 +14,7 @@ import {
 } from '@ambit/mesh';
 import type { Clock } from '../clock.ts';
 import type { DnsFromWorker } from '../dns/dns-messages.ts';
+import { MeshLabels } from '../dns/mesh-labels.ts';
 import { errorText } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import type { PodInfo, ToWorker } from '../worker-protocol.ts';
@@ -28,6 +29,8 @@ export interface DnsDeskDeps {
   readonly clock: Clock;
   readonly log: Logger;
   readonly podOf: (uid: string) => PodInfo | undefined;
+  /** Tells all workers. */
+  readonly broadcast: (message: ToWorker) => void;
 }
 
 /** Who gets an answer. */
@@ -56,6 +59,8 @@ export class DnsDesk {
   readonly #deps: DnsDeskDeps;
   readonly #unknown = new Map<string, UnknownPod>();
   #settings: DnsSettings;
+  /** Made when somebody asks for the first time: changes are noted from then on. */
+  #labels: MeshLabels | undefined;
 
   constructor(deps: DnsDeskDeps, settings: DnsSettings) {
     this.#deps = deps;
@@ -67,6 +72,11 @@ export class DnsDesk {
     this.#settings = { ...this.#settings, searchDomains };
   }
 
+  /** Which names may be the mesh's, for a worker that starts; undefined before the first question. */
+  get labels(): SharedArrayBuffer | undefined {
+    return this.#labels?.bits;
+  }
+
   /** Answers now, or once the mesh knows the pod. */
   answer(asker: DnsAsker, question: NeedDns): void {
     const client = this.#clientOf(question.uid);
@@ -76,7 +86,9 @@ export class DnsDesk {
 
   /** To be told to all workers, before anything that is decided afterwards. */
   takeStale(): StaleNames | undefined {
-    return this.#deps.view.takeStaleNames();
+    const stale = this.#deps.view.takeStaleNames();
+    if (stale !== undefined) this.#noteLabels(stale);
+    return stale;
   }
 
   /** The mesh changed: answers those that waited and are known now. */
@@ -93,6 +105,24 @@ export class DnsDesk {
     }
   }
 
+  /** Workers are told, or see it at once in the memory they share, before they are told to forget. */
+  #noteLabels(stale: StaleNames): void {
+    const labels = this.#labels;
+    if (labels === undefined) return;
+    let hasRoom = stale.kind === 'labels';
+    if (stale.kind === 'labels') for (const label of stale.labels) hasRoom = labels.add(label) && hasRoom;
+    if (!hasRoom) this.#makeLabels();
+  }
+
+  #makeLabels(): void {
+    const { view, broadcast } = this.#deps;
+    // Changes are noted only once the names are there.
+    void view.names;
+    const hosts = Array.from(view.services(), ({ hostname }) => hostname);
+    this.#labels = new MeshLabels(hosts, this.#settings.clusterDomain);
+    broadcast({ type: 'meshLabels', bits: this.#labels.bits });
+  }
+
   #clientOf(uid: string): DnsClient | undefined {
     const pod = this.#deps.podOf(uid);
     return pod === undefined ? undefined : this.#deps.view.workloadForPod(pod);
@@ -100,6 +130,7 @@ export class DnsDesk {
 
   #decide(asker: DnsAsker, question: NeedDns, { namespace, network }: DnsClient): void {
     try {
+      if (this.#labels === undefined) this.#makeLabels();
       const decision = resolveName(this.#deps.view, { namespace, network }, question.question, this.#settings);
       reply(asker, question, decision);
     } catch (thrown) {

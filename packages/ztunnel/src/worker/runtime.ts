@@ -223,6 +223,9 @@ export class WorkerRuntime implements EventHandler {
       case 'dnsDecision':
         this.#dns.onDecision(message.id, message.decision);
         return;
+      case 'meshLabels':
+        this.#dns.setLabels(message.bits);
+        return;
       case 'forgetNames':
         this.#dns.forget(message.stale);
         return;
