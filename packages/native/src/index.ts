@@ -8,7 +8,7 @@ export { IoVec } from './iovec.ts';
 export { type IpFamily } from './ip-text.ts';
 export { monotonicMs } from './monotonic.ts';
 export { createNetNs, NetNs, type NetNsIdentity } from './net-ns.ts';
-export { NetlinkProtocol, NetlinkSocket } from './netlink.ts';
+export { NetlinkProtocol, type NetlinkRequest, NetlinkSocket } from './netlink.ts';
 export { Nftables, nftGeneration, type NftOptions, runNft } from './nftables.ts';
 export { openPacketSocket } from './packet-socket.ts';
 export { type PeerCredentials, peerCredentials } from './peer-credentials.ts';

@@ -180,7 +180,8 @@ export function readVerdict({ type, flags, payload }: NetlinkMessage): Verdict {
   return { errno, text: textOf(readAttributes(payload, at), NLMSGERR_ATTR_MSG) ?? '' };
 }
 
-function align4(length: number): number {
+/** Where the next message or attribute begins. */
+export function align4(length: number): number {
   // Not by bit operations: a hostile length may have the sign bit.
   return Math.ceil(length / 4) * 4;
 }

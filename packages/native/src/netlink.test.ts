@@ -159,6 +159,31 @@ test('a dump of more bytes than are wanted is refused, and the socket closed', {
   assert.equal(socket.isOpen, false);
 });
 
+test('a transaction is carried out as a whole, or refused by its first mistake', { skip }, () => {
+  using ns = createNetNs();
+  using socket = ns.run(() => NetlinkSocket.open(NetlinkProtocol.NETFILTER));
+  const [nftables, newTable, getTable, inet] = [10, 10 << 8, (10 << 8) | 1, 1];
+  const [create, exclusive] = [0x400, 0x200];
+  const table = (name: string) => {
+    const payload = Buffer.from(`\x01\0\0\0\0\0\x01\0${name}\0`);
+    payload.writeUInt16LE(payload.length - 4, 4);
+    return { type: newTable, flags: create | exclusive, payload };
+  };
+  const count = () => socket.dump(getTable, Uint8Array.of(inet, 0, 0, 0)).length;
+  socket.transaction(nftables, [table('one'), table('three'), table('fifteen')]);
+  assert.equal(count(), 3);
+  for (const at of [0, 1, 2]) {
+    const mixed = [table('four'), table('five')].toSpliced(at, 0, table('one'));
+    assert.throws(() => socket.transaction(nftables, mixed), { name: 'SysError', code: 'EEXIST' });
+    assert.equal(count(), 3, 'nothing of it is there, and the socket goes on');
+  }
+  socket.transaction(nftables, []);
+  const tooMany = Array.from({ length: 1000 }, (_, i) => table(`t${i}`));
+  assert.throws(() => socket.transaction(nftables, tooMany), { code: 'native.bounds' });
+  socket.transaction(nftables, [table('four')]);
+  assert.equal(count(), 4);
+});
+
 test('what cannot be a request is refused, and a closed socket stays closed', () => {
   const before = openFdCount();
   const socket = NetlinkSocket.open(NetlinkProtocol.ROUTE);

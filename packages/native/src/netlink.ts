@@ -19,6 +19,7 @@ import {
 } from './layouts.ts';
 import { bind, lastErrno } from './library.ts';
 import {
+  align4,
   MAX_REQUEST_BYTES,
   NLM_F_ACK,
   NLM_F_DUMP,
@@ -57,8 +58,25 @@ const MAX_DUMP_BYTES = 32 * 1024 * 1024;
 /** Datagrams of others, or answers to earlier requests, that one call steps over. */
 const MAX_STRAY_DATAGRAMS = 1024;
 const MAX_REPLIES = 64;
+/** Of sequence numbers, which have 32 bits; a transaction has some hundred messages. */
+const LAST_START = 0xffff_0000;
 /** nl_pid of `struct sockaddr_nl`; the kernel's own is 0. */
 const NL_PID_AT = 4;
+
+/** Brackets of a transaction of nfnetlink (linux/netfilter/nfnetlink.h). */
+const NFNL_MSG_BATCH_BEGIN = 16;
+const NFNL_MSG_BATCH_END = 17;
+/** `struct nfgenmsg`, whose last two bytes name the subsystem. */
+const NFGENMSG_BYTES = 4;
+const RES_ID_AT = 2;
+
+/** One message of a transaction. */
+export interface NetlinkRequest {
+  readonly type: number;
+  /** Beside NLM_F_REQUEST. */
+  readonly flags: number;
+  readonly payload: Uint8Array;
+}
 
 interface Scratch {
   readonly out: Slab;
@@ -142,6 +160,32 @@ export class NetlinkSocket {
     }
   }
 
+  /**
+   * Has a subsystem of nfnetlink carry out all messages or none. @throws SysError with the kernel's first refusal;
+   * native.bounds when they are more than 16 KiB; else as `request`
+   */
+  transaction(subsystem: number, messages: readonly NetlinkRequest[]): void {
+    const bracket = Buffer.alloc(NFGENMSG_BYTES);
+    bracket.writeUInt16BE(subsystem, RES_ID_AT);
+    let end = this.#write(0, NFNL_MSG_BATCH_BEGIN, NLM_F_REQUEST, bracket);
+    const first = this.#sequence;
+    for (const [index, { type, flags, payload }] of messages.entries()) {
+      // One acknowledgement for all: refusals come unasked, and before it.
+      const asks = index === messages.length - 1 ? NLM_F_REQUEST | NLM_F_ACK : NLM_F_REQUEST;
+      end = this.#write(end, type, flags | asks, payload);
+    }
+    const last = this.#sequence;
+    if (last === first) return;
+    this.#flush(this.#write(end, NFNL_MSG_BATCH_END, NLM_F_REQUEST, bracket));
+    for (;;) {
+      for (const message of this.#receive(first, last)) {
+        if (message.type !== NLMSG_ERROR) continue;
+        this.#throwIfRefused(message);
+        if (message.sequence === last) return;
+      }
+    }
+  }
+
   close(): void {
     this.#fd.close();
   }
@@ -173,20 +217,33 @@ export class NetlinkSocket {
   /** @returns the sequence number that the answers carry */
   #send(type: number, flags: number, payload: Uint8Array): number {
     checkInteger(payload.length, 0, MAX_REQUEST_BYTES - NLMSGHDR_BYTES, 'netlink payload bytes');
-    this.#drain();
-    const { out } = scratch();
+    this.#flush(this.#write(0, type, flags, payload));
+    return this.#sequence;
+  }
+
+  /** Writes a message to the scratch area. @returns where the next one begins */
+  #write(at: number, type: number, flags: number, payload: Uint8Array): number {
     const length = NLMSGHDR_BYTES + payload.length;
-    this.#sequence = (this.#sequence + 1) >>> 0;
-    out.bytes.writeUInt32LE(length, 0);
-    out.bytes.writeUInt16LE(type, 4);
-    out.bytes.writeUInt16LE(flags, 6);
-    out.bytes.writeUInt32LE(this.#sequence, 8);
-    out.bytes.writeUInt32LE(0, 12);
-    out.bytes.set(payload, NLMSGHDR_BYTES);
-    if (c_sendto(this.#fd.number, out.address(0, length), length, 0, 0, 0) < 0) {
+    const end = at + align4(length);
+    if (end > MAX_REQUEST_BYTES) throw new NativeError('native.bounds', `netlink requests of ${end} bytes`);
+    const { bytes } = scratch().out;
+    // Not across the end of the numbers, so that those of a transaction are in order.
+    this.#sequence = at === 0 && this.#sequence > LAST_START ? 1 : this.#sequence + 1;
+    bytes.writeUInt32LE(length, at);
+    bytes.writeUInt16LE(type, at + 4);
+    bytes.writeUInt16LE(flags, at + 6);
+    bytes.writeUInt32LE(this.#sequence, at + 8);
+    bytes.writeUInt32LE(0, at + 12);
+    bytes.set(payload, at + NLMSGHDR_BYTES);
+    bytes.fill(0, at + length, end);
+    return end;
+  }
+
+  #flush(length: number): void {
+    this.#drain();
+    if (c_sendto(this.#fd.number, scratch().out.address(0, length), length, 0, 0, 0) < 0) {
       throw new SysError('sendto', lastErrno(), 'netlink');
     }
-    return this.#sequence;
   }
 
   /** Throws away what others sent since the last call: a full socket would make the kernel drop its answer. */
@@ -197,8 +254,8 @@ export class NetlinkSocket {
     this.#break('drowned in messages that are no answers');
   }
 
-  /** The next datagram's messages that answer `sequence`, copied out of the scratch area. */
-  #receive(sequence: number): NetlinkMessage[] {
+  /** The next datagram's messages that answer those of these numbers, copied out of the scratch area. */
+  #receive(first: number, last = first): NetlinkMessage[] {
     const { in: into, sender } = scratch();
     for (let stray = 0; stray < MAX_STRAY_DATAGRAMS; stray++) {
       const n = this.#take();
@@ -209,7 +266,7 @@ export class NetlinkSocket {
       if (sender.bytes.readUInt32LE(NL_PID_AT) !== 0) continue;
       if (n > RECEIVE_BYTES) this.#break(`a datagram of ${n} bytes`);
       const messages = readMessages(Buffer.from(into.bytes.subarray(0, n)));
-      const ours = messages.filter(message => message.sequence === sequence);
+      const ours = messages.filter(({ sequence }) => sequence >= first && sequence <= last);
       if (ours.some(message => message.type === NLMSG_OVERRUN)) this.#break('answers were lost');
       if (ours.length > 0) return ours;
     }
