@@ -141,9 +141,21 @@ export class Enrolment {
       new Map(members.map(({ uid, ips }) => [uid, ips])),
       members.every(({ ips }) => ips.length > 0),
     );
+    this.#prepare();
     for (const pod of registry.pods()) this.#schedule(this.#entryOf(pod), 'add');
     this.#sweep = setInterval(() => this.collectGarbage(), SWEEP_MS);
     this.#sweep.unref();
+  }
+
+  /** The first pod that starts should not wait for a trial of the rules that most pods get. */
+  #prepare(): void {
+    const { backend, log } = this.#deps;
+    try {
+      backend.prepare?.(redirectPlanOf({ annotations: {} }, this.#options.plan).plan);
+    } catch (error) {
+      // Each pod's own attempt says so again, to whoever waits for it.
+      log.warn('Rules cannot be prepared', { error: errorText(error) });
+    }
   }
 
   /** Resolves when the pod is captured and served. May be called again at any time. @throws CniError */
@@ -351,7 +363,7 @@ export class Enrolment {
   async #enrol(entry: PodEntry, request: ClaimRequest, signal: AbortSignal, waits: boolean): Promise<void> {
     const { pod } = entry;
     const ips = request.ips.length > 0 ? request.ips : pod.ips;
-    const { held, plan } = await this.#prepare(entry, { ...request, ips }, signal);
+    const { held, plan } = await this.#place(entry, { ...request, ips }, signal);
     const { backend, zds, status, log } = this.#deps;
     if (this.#isLifted) {
       zds.add(pod.uid, this.#infoOf(pod), held);
@@ -392,7 +404,7 @@ export class Enrolment {
     log.info('Pod enrolled', { pod: podName(pod), uid: pod.uid });
   }
 
-  async #prepare(
+  async #place(
     entry: PodEntry,
     request: ClaimRequest,
     signal: AbortSignal,

@@ -5,7 +5,7 @@ import { runNft } from '@ambit/native';
 import { CHAIN_PREFIX, IPTABLES_TABLES } from './iptables-redirect.ts';
 import type { NftJson, NftProgram } from './nft-json.ts';
 import { isListable } from './nft-size.ts';
-import { type NftTableFamily, nftTables } from './nft-table-list.ts';
+import { type NftTableEntry, type NftTableFamily, nftTables } from './nft-table-list.ts';
 import type { Drift } from './redirect-plan.ts';
 
 export interface IptablesLeftover {
@@ -19,9 +19,9 @@ export interface IptablesLeftover {
 
 const TABLES: readonly string[] = IPTABLES_TABLES;
 
-/** Costs one netlink dump where there are no such tables. @throws NativeError, SysError when the kernel does not answer */
-export function iptablesLeftovers(): readonly IptablesLeftover[] {
-  const tables = nftTables().filter(({ family, name }) => family !== 'inet' && TABLES.includes(name));
+/** @param all the tables of the namespace @throws NativeError, SysError when the kernel does not answer */
+export function iptablesLeftovers(all: readonly NftTableEntry[] = nftTables()): readonly IptablesLeftover[] {
+  const tables = all.filter(({ family, name }) => family !== 'inet' && TABLES.includes(name));
   return tables.flatMap(({ family, name }) => {
     const found = readLeftover(family, name, listTable(family, name));
     return found.chains.length + found.jumps.length === 0 ? [] : [found];

@@ -5,43 +5,54 @@
 import { type NetNs, runNft } from '@ambit/native';
 import { BoundedCache } from './bounded-cache.ts';
 import { iptablesLeftovers, leftoverDrift, renderLeftoverRemoval } from './iptables-leftovers.ts';
+import type { NftCopy } from './nft-copy.ts';
 import type { NftProgram } from './nft-json.ts';
-import type { ListedTables } from './nft-listing.ts';
 import { REDIRECT_TABLES, renderNftRedirect, renderNftRemoval } from './nft-redirect.ts';
-import { areAbsent, currentDrift, largeDrift, referenceTables } from './nft-tables.ts';
+import { type NftTableEntry, nftTables } from './nft-table-list.ts';
+import { areAbsent, currentDrift, largeDrift, NOTHING, type Reference, referenceOf } from './nft-tables.ts';
 import type { Drift, RedirectBackend, RedirectPlan, Verification, VerifyStamp } from './redirect-plan.ts';
 import { addRedirectRoutes, removeRedirectRoutes, routingDrift, routingState } from './redirect-routes.ts';
 import { sameStamp, takeStamp } from './verify-stamp.ts';
 import { orThrow, visit } from './visit.ts';
 
-/** Plans differ by few flags and by virtual interfaces, which are rare; a listing takes some 10 KB. */
+/** Plans differ by few flags and by virtual interfaces, which are rare; one takes some 20 KB. */
 const MAX_REFERENCES = 64;
-const NOTHING: ListedTables = new Map();
 
 export class NftablesBackend implements RedirectBackend {
   readonly name = 'nftables';
   /** By plan, as JSON. */
-  readonly #references = new BoundedCache<ListedTables>(MAX_REFERENCES);
+  readonly #references = new BoundedCache<Reference>(MAX_REFERENCES);
+
+  prepare(plan: RedirectPlan): void {
+    this.#reference(JSON.stringify(plan), plan);
+  }
 
   async apply(netns: NetNs, plan: RedirectPlan): Promise<void> {
+    const key = JSON.stringify(plan);
+    const copy = this.#references.get(key)?.copy;
     const isDone = visit(netns, () => {
       // The way back must be there before the first reply can be marked.
       addRedirectRoutes(plan);
+      const tables = tablesHere();
       // Taking tables away costs the kernel some 10 ms, and a new pod has none.
-      return isClear() && loadFirst(plan);
-    });
-    const expected = isDone ? NOTHING : this.#reference(JSON.stringify(plan), plan);
-    visit(netns, () => {
-      if (!isDone && driftFrom(expected).length > 0) load(renderNftRedirect(plan));
+      if (!areAbsent(REDIRECT_TABLES, tables) || !loadFirst(plan, copy)) return false;
       // Last, so that the pod is captured all the while.
-      removeLeftovers();
+      removeLeftovers(tables);
+      return true;
+    });
+    if (isDone) return;
+    const expected = this.#reference(key, plan);
+    visit(netns, () => {
+      if (driftFrom(expected).length > 0) load(renderNftRedirect(plan));
+      removeLeftovers(tablesHere());
     });
   }
 
   async remove(netns: NetNs): Promise<void> {
     visit(netns, () => {
-      if (!isClear()) load(renderNftRemoval());
-      removeLeftovers();
+      const tables = tablesHere();
+      if (!areAbsent(REDIRECT_TABLES, tables)) load(renderNftRemoval());
+      removeLeftovers(tables);
       removeRedirectRoutes();
     });
   }
@@ -63,32 +74,35 @@ export class NftablesBackend implements RedirectBackend {
     });
   }
 
-  #reference(key: string, plan: RedirectPlan): ListedTables {
+  #reference(key: string, plan: RedirectPlan): Reference {
     const known = this.#references.get(key);
     if (known !== undefined) return known;
-    const listed = orThrow('enrol.rules', 'the rules cannot be tried in an empty namespace', () =>
-      referenceTables(renderNftRedirect(plan, 'first'), REDIRECT_TABLES),
+    const reference = orThrow('enrol.rules', 'the rules cannot be tried in an empty namespace', () =>
+      referenceOf(renderNftRedirect(plan, 'first'), REDIRECT_TABLES),
     );
-    this.#references.set(key, listed);
-    return listed;
+    this.#references.set(key, reference);
+    return reference;
   }
 }
 
-function isClear(): boolean {
-  return orThrow('enrol.rules', 'tables cannot be listed', () => areAbsent(REDIRECT_TABLES));
+function tablesHere(): readonly NftTableEntry[] {
+  return orThrow('enrol.rules', 'tables cannot be listed', () => nftTables());
 }
 
-function driftFrom(expected: ListedTables): readonly Drift[] {
+function driftFrom({ listed, copy }: Reference): readonly Drift[] {
   return orThrow('enrol.rules', 'tables cannot be listed', () => {
+    // What is equal in the kernel's words needs no listing, which is only for those of people.
+    if (copy?.isHere() === true) return leftoverDrift(iptablesLeftovers());
     const large = largeDrift(REDIRECT_TABLES);
     if (large.length > 0) return large;
-    return [...currentDrift(expected, REDIRECT_TABLES), ...leftoverDrift(iptablesLeftovers())];
+    return [...currentDrift(listed, REDIRECT_TABLES), ...leftoverDrift(iptablesLeftovers())];
   });
 }
 
-function removeLeftovers(): void {
+/** @param tables what there is */
+function removeLeftovers(tables: readonly NftTableEntry[]): void {
   orThrow('enrol.rules', 'rules of an iptables back end cannot be removed', () => {
-    const leftovers = iptablesLeftovers();
+    const leftovers = iptablesLeftovers(tables);
     if (leftovers.length > 0) runNft(renderLeftoverRemoval(leftovers));
   });
 }
@@ -98,9 +112,10 @@ function load(program: NftProgram): void {
 }
 
 /** @returns false when somebody was quicker */
-function loadFirst(plan: RedirectPlan): boolean {
+function loadFirst(plan: RedirectPlan, copy: NftCopy | undefined): boolean {
   try {
-    runNft(renderNftRedirect(plan, 'first'));
+    if (copy === undefined) runNft(renderNftRedirect(plan, 'first'));
+    else copy.load();
     return true;
   } catch {
     return false; // whatever else it was, the other program meets it too and says it

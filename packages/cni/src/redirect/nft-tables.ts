@@ -2,16 +2,26 @@
 // empty namespace.
 import { createNetNs, NativeError, runNft } from '@ambit/native';
 import { NFT_FAMILY, type NftProgram } from './nft-json.ts';
+import { NftCopy } from './nft-copy.ts';
 import { type ListedTable, type ListedTables, readTable, tablesDrift } from './nft-listing.ts';
 import { isListable } from './nft-size.ts';
-import { DORMANT, nftTables } from './nft-table-list.ts';
+import { DORMANT, type NftTableEntry, nftTables } from './nft-table-list.ts';
 import type { Drift } from './redirect-plan.ts';
 import { textOf } from './visit.ts';
 
-/** Whether none of the names is a table of the current namespace. @throws SysError, NativeError */
-export function areAbsent(names: readonly string[]): boolean {
-  const tables = ourTables();
-  return !names.some(name => tables.has(name));
+/** What a program leaves where nothing else was. */
+export interface Reference {
+  readonly listed: ListedTables;
+  /** The same without libnftables; undefined where the kernel does not take back what it gives. */
+  readonly copy: NftCopy | undefined;
+}
+
+/** No tables. */
+export const NOTHING: Reference = { listed: new Map(), copy: undefined };
+
+/** Whether none of the names is a table of our family. @throws SysError, NativeError */
+export function areAbsent(names: readonly string[], tables: readonly NftTableEntry[] = nftTables()): boolean {
+  return !tables.some(({ family, name }) => family === NFT_FAMILY && names.includes(name));
 }
 
 /** What of the tables, or their number, makes listing cost too much. @throws SysError, NativeError */
@@ -52,8 +62,35 @@ export function referenceTables(program: NftProgram, names: readonly string[]): 
   using scratch = createNetNs();
   return scratch.run(() => {
     runNft(program);
-    return listTables(names.filter(name => ourTables().has(name)));
+    return listOurs(names);
   });
+}
+
+/** As `referenceTables`, and how to do it again quickly. Not inside a visit. @throws NativeError, SysError */
+export function referenceOf(program: NftProgram, names: readonly string[]): Reference {
+  using scratch = createNetNs();
+  const { listed, copy } = scratch.run(() => {
+    runNft(program);
+    return { listed: listOurs(names), copy: NftCopy.of(names) };
+  });
+  return { listed, copy: copy !== undefined && isTrue(copy, listed, names) ? copy : undefined };
+}
+
+/** Tried before it is used: where a kernel makes anything else of it, no pod gets its rules from it. */
+function isTrue(copy: NftCopy, listed: ListedTables, names: readonly string[]): boolean {
+  using scratch = createNetNs();
+  return scratch.run(() => {
+    try {
+      copy.load();
+      return copy.isHere() && tablesDrift(listed, listOurs(names)).length === 0;
+    } catch {
+      return false;
+    }
+  });
+}
+
+function listOurs(names: readonly string[]): ListedTables {
+  return listTables(names.filter(name => ourTables().has(name)));
 }
 
 /** Flags by name of the tables of our family. */
