@@ -1,5 +1,6 @@
 // The mesh from a local file or a text in the environment. Alone, the file is watched and each version replaces all that
 // was known; beside a control plane it is read once at the start, as upstream, because the control plane adds to it.
+import { readFile } from 'node:fs/promises';
 import { type MeshState, policyKey } from '@ambit/mesh';
 import type { Config } from './config.ts';
 import { FileSource } from './local-config/file-source.ts';
@@ -53,6 +54,13 @@ export async function loadMesh(
     return () => undefined;
   }
   return () => source.stop();
+}
+
+/** The local configuration as it is written now, whether or not it is in use; undefined when there is none. @throws config.invalid */
+export async function readStaticMesh({ localConfig }: Pick<Config, 'localConfig'>): Promise<LocalMesh | undefined> {
+  if (localConfig === undefined) return undefined;
+  if (localConfig.kind === 'inline') return await readLocalConfigRemotely(localConfig.text, 'LOCAL_XDS');
+  return await readLocalConfigRemotely(await readFile(localConfig.path, 'utf8'), localConfig.path);
 }
 
 function apply({ state, log }: MeshSourceDeps, { workloads, services, policies }: LocalMesh): void {

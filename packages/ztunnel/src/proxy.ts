@@ -3,6 +3,8 @@ import { MeshState } from '@ambit/mesh';
 import { releaseMemory, setOpenFileLimitToMax } from '@ambit/native';
 import { logAccess } from './access-log.ts';
 import { type AdminServer, serveAdmin } from './admin/admin-server.ts';
+import { Life } from './admin/life-report.ts';
+import type { PodReport } from './admin/pod-shapes.ts';
 import { checkCapabilities } from './capabilities.ts';
 import { systemClock } from './clock.ts';
 import type { Config } from './config.ts';
@@ -13,7 +15,8 @@ import type { CertificateAuthority } from './identity/certificate-authority.ts';
 import { CertificateManager, type CertificateState } from './identity/certificate-manager.ts';
 import { NO_AUTHORITY } from './identity/open-authority.ts';
 import type { Fields, Log, Logger } from './log.ts';
-import { loadMesh, type StopWatching } from './mesh-source.ts';
+import { loadMesh, readStaticMesh, type StopWatching } from './mesh-source.ts';
+import { READINESS_PORT } from './ports.ts';
 import { withSource } from './record-enrichment.ts';
 import { Readiness, type ReadinessServer, serveReadiness } from './readiness.ts';
 import { RecordStream } from './record-stream.ts';
@@ -21,7 +24,7 @@ import { RevocationList } from './revocation/revocation-list.ts';
 import type { Shutdown } from './shutdown.ts';
 import { announceStart, proxyVersion } from './start-announcement.ts';
 import { Supervisor } from './supervisor.ts';
-import { illegalPorts, workerSettings } from './worker-settings.ts';
+import { illegalPorts, type RecordReaders, workerSettings } from './worker-settings.ts';
 import type { XdsSource } from './xds/xds-source.ts';
 import type { ZdsRunner } from './zds/run-zds.ts';
 
@@ -30,9 +33,9 @@ export interface ProxyOptions {
   readonly readinessPort?: number;
 }
 
-const READINESS_PORT = 15021;
 const ANSWER_TIMEOUT_MS = 10_000;
 const TIDY_MS = 4000;
+const POD_STATES = { opening: 'Pending', open: 'Up', closing: 'Draining' } as const;
 
 /** Parts are released in reverse order of their start. */
 export class Proxy {
@@ -46,13 +49,16 @@ export class Proxy {
   readonly #records: RecordStream | undefined;
   readonly #revocations: RevocationList | undefined;
   readonly #resolvers: ResolverFile;
+  readonly #life: Life;
   #xds: XdsSource | undefined;
+  #zds: ZdsRunner | undefined;
 
   constructor(config: Config, log: Log, authority: CertificateAuthority, options: ProxyOptions) {
     this.#config = config;
     this.#log = log;
     this.#options = options;
     this.#readiness = new Readiness({ log: log.scope('ztunnel::readiness'), now: systemClock.now });
+    this.#life = new Life({ now: systemClock.now, pending: () => this.#readiness.pending });
     this.#state = new MeshState({ localNode: config.nodeName });
     this.#certificates = new CertificateManager({
       authority,
@@ -84,10 +90,7 @@ export class Proxy {
       {
         entry: options.workerEntry ?? new URL('./worker/main.ts', import.meta.url),
         workers: config.workers,
-        settings: workerSettings(config, {
-          opens: this.#records !== undefined || access.isEnabled('debug'),
-          queries: queries.isEnabled('debug'),
-        }),
+        settings: workerSettings(config, this.#readers()),
         routes: {
           network: config.network,
           illegalPorts: new Set(illegalPorts(config)),
@@ -103,6 +106,7 @@ export class Proxy {
         answerTimeoutMs: ANSWER_TIMEOUT_MS,
       },
     );
+    log.follow(() => this.#supervisor.setReaders(this.#readers()));
     this.#resolvers = new ResolverFile(config.resolvConf, {
       log: log.scope('ztunnel::dns'),
       onChange: conf => {
@@ -135,7 +139,6 @@ export class Proxy {
     }
     let stopWatching: StopWatching = () => undefined;
     let readiness: ReadinessServer | undefined;
-    let zds: ZdsRunner | undefined;
     let admin: AdminServer | undefined;
     try {
       readiness = await serveReadiness(this.#readiness, {
@@ -143,26 +146,29 @@ export class Proxy {
         ipv6: this.#config.ipv6Enabled,
         address: this.#config.bindAddress,
       });
-      admin = await this.#serveAdmin();
+      admin = await this.#serveAdmin(shutdown);
       stopWatching = await this.#loadMesh();
       this.#resolvers.start();
       await this.#supervisor.start();
       await this.#revocations?.start();
       if (await this.#followControlPlane(shutdown)) {
-        zds = await this.#startServing();
+        this.#zds = await this.#startServing();
         this.#readiness.clear('proxy');
         this.#readiness.clear('dns proxy');
+        this.#life.serve();
         // The start leaves garbage behind (compiled text, parsed files) that a quiet proxy would keep for ever.
         setTimeout(releaseMemory, TIDY_MS).unref();
       }
-      log.info('Shutdown requested, draining', [['cause', await shutdown.requested]]);
-      zds?.stop();
+      const cause = await shutdown.requested;
+      this.#life.drain(cause);
+      log.info('Shutdown requested, draining', [['cause', cause]]);
+      this.#zds?.stop();
       stopWatching();
       const drained = Promise.all([readiness.close(), this.#supervisor.drain(this.#config.terminationDeadlineMs)]);
       await Promise.race([drained, shutdown.insisted]);
       log.info('shutdown complete');
     } finally {
-      zds?.stop();
+      this.#zds?.stop();
       stopWatching();
       this.#revocations?.close();
       this.#resolvers.stop();
@@ -177,14 +183,24 @@ export class Proxy {
   }
 
   /** People can look from the start on. A port that is taken costs the view, never the service. */
-  async #serveAdmin(): Promise<AdminServer | undefined> {
+  async #serveAdmin(shutdown: Shutdown): Promise<AdminServer | undefined> {
     const { adminPort, ipv6Enabled, bindAddress } = this.#config;
     const deps = {
       state: this.#state,
       certificates: this.#certificates,
       config: this.#config,
+      pods: () => this.#podReports(),
+      workers: {
+        count: this.#config.workers,
+        ask: this.#supervisor.ask.bind(this.#supervisor),
+      },
+      staticMesh: () => readStaticMesh(this.#config),
       xds: () => this.#xds?.status,
       version: proxyVersion(),
+      log: this.#log,
+      life: () => this.#life.report,
+      quit: () => shutdown.request('/quitquitquit'),
+      now: systemClock.now,
     };
     try {
       return await serveAdmin(deps, { port: adminPort, ipv6: ipv6Enabled, address: bindAddress });
@@ -196,6 +212,20 @@ export class Proxy {
       this.#log.scope('ztunnel::admin').warn('Cannot open the admin port', fields);
       return undefined;
     }
+  }
+
+  #podReports(): readonly PodReport[] {
+    const known = this.#supervisor.pods.map(({ pod, phase }) => ({ pod, state: POD_STATES[phase] }));
+    const waiting = (this.#zds?.pending() ?? []).filter(({ uid }) => !known.some(({ pod }) => pod.uid === uid));
+    return [...known, ...waiting.map(pod => ({ pod, state: 'Pending' as const }))];
+  }
+
+  /** What is read beyond the records that metrics are made of. Follows the log's levels. */
+  #readers(): RecordReaders {
+    return {
+      opens: this.#records !== undefined || this.#log.scope('access').isEnabled('debug'),
+      queries: this.#log.scope('dns').isEnabled('debug'),
+    };
   }
 
   async #loadMesh(): Promise<StopWatching> {

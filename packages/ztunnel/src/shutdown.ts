@@ -1,4 +1,4 @@
-// When to stop: SIGTERM or SIGINT starts the graceful drain, a second SIGINT ends the waiting (as upstream). Handlers
+// When to stop: SIGTERM, SIGINT or a request starts the graceful drain, a second SIGINT ends the waiting (as upstream). Handlers
 // are removed again, so that a process that embeds the proxy gets its signals back.
 
 /** Where signals come from: `process`, or a test. */
@@ -12,6 +12,7 @@ export class Shutdown {
   readonly requested: Promise<string>;
   /** Resolves when somebody does not want to wait for the drain. */
   readonly insisted: Promise<void>;
+  readonly #request: (cause: string) => void;
   readonly #source: SignalSource;
   readonly #onTerm: () => void;
   readonly #onInt: () => void;
@@ -21,6 +22,7 @@ export class Shutdown {
     const insisted = Promise.withResolvers<void>();
     this.requested = requested.promise;
     this.insisted = insisted.promise;
+    this.#request = requested.resolve;
     this.#source = source;
     let interrupts = 0;
     this.#onTerm = () => requested.resolve('SIGTERM');
@@ -31,6 +33,11 @@ export class Shutdown {
     };
     source.on('SIGTERM', this.#onTerm);
     source.on('SIGINT', this.#onInt);
+  }
+
+  /** Starts the graceful drain without a signal. */
+  request(cause: string): void {
+    this.#request(cause);
   }
 
   close(): void {

@@ -233,3 +233,42 @@ test('it can be stopped while it waits for a control plane', () =>
       assert.equal(await status, 0);
     },
   ));
+
+test('the admin port profiles all threads, blocked workers too, and ends the process when asked', async () => {
+  const port = await freePort();
+  const at = `http://127.0.0.1:${port}`;
+  await withProxy(
+    async directory => ({
+      ...DEDICATED,
+      ...(await withRoot(directory)),
+      PROXY_CONFIG: `{proxyMetadata: {}, proxyAdminPort: ${port}}`,
+    }),
+    async ({ probe, status, log }) => {
+      await until(async () => (await probe()) === '200 ready\n');
+      const cpu = await fetch(`${at}/debug/pprof/profile?seconds=1&frequency=1000`);
+      assert.equal(cpu.status, 200);
+      const profile = Buffer.from(await cpu.arrayBuffer());
+      assert.ok(!profile.includes('left out'), profile.toString('latin1'));
+      assert.equal(
+        await (await fetch(`${at}/debug/pprof/heap/profiling?activate=true`)).text(),
+        'heap profiling active: true\n',
+      );
+      const heap = await fetch(`${at}/debug/pprof/heap`);
+      assert.equal(heap.status, 200);
+      assert.ok(!Buffer.from(await heap.arrayBuffer()).includes('left out'));
+      const dump = (await (await fetch(`${at}/config_dump`)).json()) as Record<string, unknown>;
+      assert.deepEqual(dump.workloadState, {
+        dedicated: {
+          connections: { inbound: [], outbound: [] },
+          info: { name: 'web-1', namespace: 'shop', serviceAccount: 'web' },
+          state: 'Up',
+        },
+      });
+      assert.equal((dump.staticConfig as { workloads: unknown[] }).workloads.length, 1);
+      const quit = await fetch(`${at}/quitquitquit`, { method: 'POST' });
+      assert.equal(await quit.text(), 'shutdown now\n');
+      assert.equal(await status, 0);
+      assert.match(log(), /Shutdown requested, draining\tcause="\/quitquitquit"/);
+    },
+  );
+});

@@ -319,3 +319,31 @@ test('a worker is told what a name is, and all workers when that is no longer so
     await ear.until(() => [0, 1].every(index => ear.of(index, 'forgetNames').length > 1));
     assert.deepEqual(ear.of(0, 'forgetNames')[1]?.stale, { kind: 'all' });
   }));
+
+test('workers hear who reads what, replaced ones too', () =>
+  withWorkers(2, async ({ supervisor, ear }) => {
+    supervisor.setReaders({ opens: false, queries: true });
+    await ear.until(() => [0, 1].every(index => ear.of(index, 'readers').length === 1));
+    assert.deepEqual(ear.of(0, 'readers'), [{ type: 'readers', opens: false, queries: true }]);
+    void supervisor.openPod(pod('c', 'crash-1'), undefined);
+    await ear.until(() => ear.of(1, 'readers').length >= 2);
+  }));
+
+test('a question goes to all workers and their answers come in order', () =>
+  withWorkers(2, async ({ supervisor }) => {
+    const answers = await supervisor.ask({ kind: 'connections', limit: 1 }, 20_000);
+    const nothing = { kind: 'connections', pods: [], leftOut: 0 };
+    assert.deepEqual(answers, [
+      { worker: 0, answer: nothing },
+      { worker: 1, answer: nothing },
+    ]);
+  }));
+
+test('nobody waits for the answer of a worker that died', () =>
+  withWorkers(2, async ({ supervisor, ear }) => {
+    void supervisor.openPod(pod('c', 'crash-1'), undefined);
+    await ear.until(() => ear.of(0, 'podAdd').length === 1);
+    // The limit is far longer than this test may take.
+    const [first] = await supervisor.ask({ kind: 'connections', limit: 1 }, 600_000);
+    assert.equal(first?.worker, 0);
+  }));

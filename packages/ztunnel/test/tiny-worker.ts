@@ -3,6 +3,7 @@
 // broadcast channel.
 import { BroadcastChannel, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { EventFd, Reactor } from '@ambit/native';
+import { WorkerDesk } from '../src/admin/worker-desk.ts';
 import type { FromWorker, ToWorker, WorkerStart } from '../src/worker-protocol.ts';
 
 /** What the tests hear. */
@@ -16,6 +17,7 @@ const channel = new BroadcastChannel(settings.network);
 const wake = EventFd.adopt(wakeFd);
 const reactor = new Reactor();
 const holding = new Set<string>();
+const desk = new WorkerDesk(() => []);
 let isRunning = true;
 
 const say = (message: FromWorker): void => port.postMessage(message);
@@ -34,6 +36,9 @@ function onMessage(message: ToWorker): void {
       return;
     case 'outboundRoute':
       say({ type: 'records', records: [] });
+      return;
+    case 'ask':
+      say({ type: 'answer', id: message.id, answer: desk.answer(message.question) });
       return;
     case 'drain':
       say({ type: 'drained' });

@@ -39,7 +39,7 @@ function certificateShapes(pem: string): readonly Shape[] {
       return [
         {
           expirationTime: timeText(certificate.validToDate.getTime()),
-          pem: Buffer.from(certificate.toString()).toString('base64'),
+          pem: Buffer.from(pemText(certificate.raw)).toString('base64'),
           serialNumber: BigInt(`0x${certificate.serialNumber}`).toString(),
           validFrom: timeText(certificate.validFromDate.getTime()),
         },
@@ -52,6 +52,15 @@ function certificateShapes(pem: string): readonly Shape[] {
 }
 
 /** RFC 3339, whole seconds. */
-function timeText(ms: number): string {
+export function timeText(ms: number): string {
   return `${new Date(ms).toISOString().slice(0, 19)}Z`;
+}
+
+/** With upstream's lines of 60 characters, which its dump has where others write 64. */
+function pemText(der: Uint8Array): string {
+  const lines =
+    Buffer.from(der)
+      .toString('base64')
+      .match(/.{1,60}/g) ?? [];
+  return `-----BEGIN CERTIFICATE-----\n${lines.join('\n')}\n-----END CERTIFICATE-----\n`;
 }

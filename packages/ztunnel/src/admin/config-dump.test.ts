@@ -6,7 +6,10 @@ import { parseConfig } from '../config.ts';
 import type { IdentityReport } from '../identity/certificate-state.ts';
 import { readLocalConfig } from '../local-config/reader.ts';
 import { configDump, type DumpDeps } from './config-dump.ts';
+import type { ConnectionShape } from './live-connections.ts';
+import type { PodReport } from './pod-shapes.ts';
 import { Slicer } from './slicer.ts';
+import type { WorkerAnswer } from './worker-questions.ts';
 
 // The mesh of a recorded run of upstream, and what its /config_dump said of it.
 const LOCAL = `
@@ -55,9 +58,11 @@ const UPSTREAM = {
     poolMaxStreamsPerConn: 100,
     poolUnusedReleaseTimeout: { nanos: 0, secs: 300 },
     preferedServiceNamespace: null,
+    proxy: true,
     proxyMetadata: {},
     proxyMode: 'Dedicated',
     proxyWorkloadInformation: { name: 'cart-1', namespace: 'shop', serviceAccount: 'cart' },
+    readinessAddr: { SocketAddr: '0.0.0.0:15021' },
     requireOriginalSource: false,
     secretTtl: { nanos: 0, secs: 86400 },
     selfTerminationDeadline: { nanos: 0, secs: 5 },
@@ -68,6 +73,7 @@ const UPSTREAM = {
       keepaliveTime: { nanos: 0, secs: 180 },
       userTimeoutEnabled: false,
     },
+    socks5Addr: null,
     xdsAddress: null,
     xdsHeaders: [],
     xdsOnDemand: false,
@@ -138,11 +144,23 @@ interface Dump {
   readonly services: readonly unknown[];
   readonly workloads: readonly Record<string, unknown>[];
   readonly xds: unknown;
+  readonly stagedServices: unknown;
+  readonly staticConfig: Record<string, unknown>;
+  readonly workloadState: Record<string, unknown>;
 }
 
 function depsFor(state: MeshState, reports: readonly IdentityReport[] = [], env: NodeJS.ProcessEnv = ENV): DumpDeps {
   const config = parseConfig(env, { cores: 2, exists: () => false });
-  return { state, config, certificates: { identityStates: () => reports }, xds: () => undefined, version: '1' };
+  return {
+    state,
+    config,
+    certificates: { identityStates: () => reports },
+    pods: () => [],
+    workers: { count: 0, ask: async () => [] },
+    staticMesh: async () => undefined,
+    xds: () => undefined,
+    version: '1',
+  };
 }
 
 async function textOf(deps: DumpDeps): Promise<string> {
@@ -229,6 +247,12 @@ test('certificates show chain, roots, dates, decimal serial, next renewal and la
   assert.match(shown?.serialNumber ?? '', /^\d+$/);
   const pem = Buffer.from(shown?.pem ?? '', 'base64').toString();
   assert.equal(pem.replaceAll('\n', ''), leaf.certChainPem.replaceAll('\n', ''));
+  // Upstream writes the text itself, in shorter lines than OpenSSL.
+  const [head = '', first60 = '', ...rest] = pem.split('\n');
+  assert.deepEqual(
+    [head, first60.length, rest.at(-2), rest.at(-1)],
+    ['-----BEGIN CERTIFICATE-----', 60, '-----END CERTIFICATE-----', ''],
+  );
   assert.equal(second?.state, 'Unavailable: away');
   assert.deepEqual(second?.certChain, []);
 });
@@ -299,4 +323,69 @@ test('a large mesh lets the event loop run in between, comes in order, and survi
   const uids = workloads.map(({ uid }) => String(uid));
   assert.deepEqual(uids, [...uids].sort());
   assert.ok(uids.length > 15_000);
+});
+
+test('pods are shown with the connections of all workers, pending ones without', async () => {
+  const pod = (uid: string): PodReport['pod'] => ({ uid, name: `${uid}-1`, namespace: 'shop', serviceAccount: uid });
+  const connection = (src: string): ConnectionShape => ({
+    actualDst: '10.0.1.2:8080',
+    originalDst: null,
+    protocol: 'HBONE',
+    src,
+  });
+  const answer = (inbound: readonly ConnectionShape[]): WorkerAnswer => ({
+    kind: 'connections',
+    pods: [{ uid: 'cart', inbound, outbound: [] }],
+    leftOut: 0,
+  });
+  const { workloadState } = await dump({
+    ...depsFor(new MeshState()),
+    pods: () => [
+      { pod: pod('cart'), state: 'Up' },
+      { pod: pod('web'), state: 'Pending' },
+      { pod: pod('cart'), state: 'Draining' },
+    ],
+    workers: {
+      count: 2,
+      ask: async () => [
+        { worker: 0, answer: answer([connection('10.0.0.1:1')]) },
+        { worker: 1, answer: answer([connection('10.0.0.1:2')]) },
+      ],
+    },
+  });
+  assert.deepEqual(workloadState, {
+    cart: {
+      connections: { inbound: [connection('10.0.0.1:1'), connection('10.0.0.1:2')], outbound: [] },
+      info: { name: 'cart-1', namespace: 'shop', serviceAccount: 'cart' },
+      state: 'Up',
+    },
+    web: { info: { name: 'web-1', namespace: 'shop', serviceAccount: 'web' }, state: 'Pending' },
+  });
+});
+
+test('services that only workloads know are staged', async () => {
+  const state = new MeshState();
+  const services = new Map([['shop/cart.shop', new Map([[80, 8080]])]]);
+  state.applyBatch({ upsertWorkloads: [createWorkload({ uid: 'w', name: 'w', namespace: 'shop', services })] });
+  const { stagedServices } = await dump(depsFor(state));
+  assert.deepEqual(stagedServices, {
+    'shop/cart.shop': { w: { port: { 80: 8080 }, status: 'Healthy', workloadUid: 'w' } },
+  });
+});
+
+test('the local configuration is shown as it is written now, or why it cannot be read', async () => {
+  const mesh = readLocalConfig(LOCAL, 'local.yaml');
+  const { staticConfig } = await dump({ ...depsFor(new MeshState()), staticMesh: async () => mesh });
+  assert.deepEqual(staticConfig.policies, UPSTREAM.policies);
+  assert.deepEqual(Object.keys(staticConfig), ['policies', 'services', 'workloads']);
+  const broken = await dump({
+    ...depsFor(new MeshState()),
+    staticMesh: () => Promise.reject(new Error('local.yaml:3: unknown key')),
+  });
+  assert.deepEqual(broken.staticConfig, {
+    error: 'local.yaml:3: unknown key',
+    policies: [],
+    services: [],
+    workloads: [],
+  });
 });

@@ -3,16 +3,25 @@
 // but each object is whole. One object is written in one slice, however many endpoints it has.
 import { type MeshState, serviceKey } from '@ambit/mesh';
 import type { Config } from '../config.ts';
+import { errorText } from '../errors.ts';
 import type { IdentityReport } from '../identity/certificate-state.ts';
+import type { LocalMesh } from '../local-config/reader.ts';
 import { identityShape } from './certificate-shape.ts';
 import { configShape } from './config-shape.ts';
 import { policyShape, type Shape, serviceShape, workloadShape } from './mesh-shapes.ts';
+import { type PodReport, podShapes } from './pod-shapes.ts';
 import { type Slicer, sortGently } from './slicer.ts';
+import { stagedShape } from './staged-services.ts';
+import type { AskWorkers } from './worker-questions.ts';
 
 export interface DumpDeps {
   readonly state: MeshState;
   readonly certificates: { identityStates(): readonly IdentityReport[] };
   readonly config: Config;
+  readonly pods: () => readonly PodReport[];
+  readonly workers: AskWorkers;
+  /** The local configuration as it is written now; undefined when there is none. */
+  readonly staticMesh: () => Promise<LocalMesh | undefined>;
   /** What the xDS client says of itself; undefined without a control plane. */
   readonly xds: () => unknown;
   /** Of this package. */
@@ -20,6 +29,7 @@ export interface DumpDeps {
 }
 
 const BATCH_CHARS = 16 * 1024;
+const NO_MESH: LocalMesh = { policies: [], services: [], workloads: [] };
 
 /** @param slicer is paused between objects */
 export async function* configDump(deps: DumpDeps, slicer: Slicer): AsyncGenerator<string> {
@@ -33,7 +43,10 @@ export async function* configDump(deps: DumpDeps, slicer: Slicer): AsyncGenerato
   yield ',\n  "services": ';
   const services = await sortGently(state.services(), service => `${service.hostname} ${serviceKey(service)}`, slicer);
   yield* list(services, service => serviceShape(service, state.endpoints(service)), slicer);
+  yield `,\n  "stagedServices": ${text(await stagedShape(state, slicer), '  ')}`;
+  yield `,\n  "staticConfig": ${text(await staticShape(deps), '  ')}`;
   yield `,\n  "version": ${text(versionShape(deps), '  ')}`;
+  yield `,\n  "workloadState": ${text(await podShapes(deps.pods(), deps.workers), '  ')}`;
   yield ',\n  "workloads": ';
   const workloads = await sortGently(state.workloads(), ({ uid }) => uid, slicer);
   yield* list(workloads, workloadShape, slicer);
@@ -47,6 +60,20 @@ function versionShape({ version, config }: DumpDeps): Shape {
     nodeVersion: process.versions.node,
     version,
   };
+}
+
+/** As it is written, whether or not it is used; a file that cannot be read now says why. */
+async function staticShape({ staticMesh }: DumpDeps): Promise<Shape> {
+  try {
+    const { policies, services, workloads } = (await staticMesh()) ?? NO_MESH;
+    return {
+      policies: policies.map(policyShape),
+      services: services.map(service => serviceShape(service, [])),
+      workloads: workloads.map(workloadShape),
+    };
+  } catch (error) {
+    return { error: errorText(error), policies: [], services: [], workloads: [] };
+  }
 }
 
 async function* list<T>(items: Iterable<T>, shape: (item: T) => Shape, slicer: Slicer): AsyncGenerator<string> {

@@ -3,7 +3,7 @@
 import { formatIpPort } from '@ambit/mesh';
 import type { Config } from '../config.ts';
 import type { ControlPlaneServer, RootSource } from '../config/control-plane.ts';
-import { PROXY_PORTS } from '../ports.ts';
+import { PROXY_PORTS, READINESS_PORT, SOCKS5_PORT } from '../ports.ts';
 import { illegalPorts } from '../worker-settings.ts';
 import type { Shape } from './mesh-shapes.ts';
 
@@ -41,6 +41,7 @@ export function configShape(config: Config): Shape {
     poolMaxStreamsPerConn: config.poolMaxStreamsPerConnection,
     poolUnusedReleaseTimeout: durationShape(config.poolUnusedReleaseMs),
     preferedServiceNamespace: config.preferredServiceNamespace ?? null,
+    proxy: true,
     proxyMetadata: Object.fromEntries(config.proxyMetadata),
     proxyMode: config.proxyMode === 'shared' ? 'Shared' : 'Dedicated',
     proxyWorkloadInformation:
@@ -51,6 +52,7 @@ export function configShape(config: Config): Shape {
             namespace: dedicatedWorkload.namespace,
             serviceAccount: dedicatedWorkload.serviceAccount,
           },
+    readinessAddr: { SocketAddr: at(READINESS_PORT) },
     requireOriginalSource: config.originalSource ?? null,
     secretTtl: durationShape(config.secretTtlMs),
     selfTerminationDeadline: durationShape(config.terminationDeadlineMs),
@@ -61,6 +63,7 @@ export function configShape(config: Config): Shape {
       keepaliveTime: durationShape(config.keepaliveTimeMs),
       userTimeoutEnabled: config.userTimeoutEnabled,
     },
+    socks5Addr: config.socks5Enabled ? { Localhost: [config.ipv6Enabled, SOCKS5_PORT] } : null,
     windowSize: config.streamWindowBytes,
     xdsAddress: config.xds?.url ?? null,
     xdsHeaders: headersShape(config.xds),

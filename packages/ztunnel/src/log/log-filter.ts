@@ -11,7 +11,9 @@ export type Threshold = Level | 'off';
 const MAX_CLAUSES = 256;
 
 const RANK: Readonly<Record<Threshold, number>> = { trace: 0, debug: 1, info: 2, warn: 3, error: 4, off: 5 };
-const SCOPE = /^[A-Za-z0-9_]+(?:::[A-Za-z0-9_]+)*$/;
+const SCOPE = /^[A-Za-z0-9_]+(?:(?:::|\.)[A-Za-z0-9_]+)*$/;
+/** One line for each request is more than anybody wants who did not ask for exactly that. */
+const ONLY_BY_NAME: ReadonlySet<string> = new Set(['access.l7']);
 
 export class LogFilter {
   readonly #fallback: Threshold;
@@ -39,12 +41,18 @@ export class LogFilter {
     return new LogFilter(fallback, scopes);
   }
 
+  /** This filter with further clauses, which win over its own; undefined when one is none or there are too many. */
+  with(clauses: string): LogFilter | undefined {
+    return LogFilter.parse(`${this.toString()},${clauses}`);
+  }
+
   /** The threshold of a scope such as `ztunnel::zds` or `access`. */
   thresholdOf(scope: string): Threshold {
+    const byNameOnly = ONLY_BY_NAME.has(scope);
     for (const [name, threshold] of this.#scopes) {
-      if (scope.startsWith(name)) return threshold;
+      if (byNameOnly ? scope === name : scope.startsWith(name)) return threshold;
     }
-    return this.#fallback;
+    return byNameOnly ? 'off' : this.#fallback;
   }
 
   /** The same filter as text. */

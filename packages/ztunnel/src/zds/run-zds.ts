@@ -4,6 +4,7 @@ import { errorText } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import type { Readiness } from '../readiness.ts';
 import type { Supervisor } from '../supervisor.ts';
+import type { PodInfo } from '../worker-protocol.ts';
 import { MainReactor } from './main-reactor.ts';
 import { ZdsClient } from './zds-client.ts';
 import { ZdsSocket } from './zds-socket.ts';
@@ -11,6 +12,8 @@ import { ZdsSocket } from './zds-socket.ts';
 const RETRY_PENDING_MS = 5000;
 
 export interface ZdsRunner {
+  /** Pods that could not be opened yet; they are tried again. */
+  pending(): readonly PodInfo[];
   /** Closes the connection; pods stay as they are. */
   stop(): void;
 }
@@ -36,6 +39,8 @@ export function runZds(path: string, supervisor: Supervisor, readiness: Readines
   );
   client.run().catch((error: unknown) => log.error('The ZDS client ended on a bug', [['error', errorText(error)]]));
   return {
+    pending: () =>
+      [...client.pods()].flatMap(([uid, { kind, info }]) => (kind === 'pending' ? [{ uid, ...info }] : [])),
     stop: () => {
       client.stop();
       reactor.close();

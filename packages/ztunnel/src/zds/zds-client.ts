@@ -61,6 +61,11 @@ export class ZdsClient {
   }
 
   /** Pods that run, pods that wait for a retry. */
+  /** By uid. */
+  pods(): ReadonlyMap<string, { readonly kind: 'running' | 'pending'; readonly info: WorkloadInfo }> {
+    return this.#machine.pods();
+  }
+
   get counts(): { readonly running: number; readonly pending: number } {
     return { running: this.#machine.runningCount, pending: this.#machine.pendingCount };
   }
