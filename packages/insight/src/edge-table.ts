@@ -3,6 +3,7 @@
 import type { ConnectionRecord, RecordPeer } from '@ambit/proxy';
 import { addTally, type GrowingCounts, noCounts } from './counts.ts';
 import type { Edge, EdgeEnd, EdgeEvent, EdgeMinute, EdgeReport, Reporter } from './edge-shape.ts';
+import { isDenied } from './record-filter.ts';
 
 const MINUTE_MS = 60_000;
 const MAX_MINUTES = 15;
@@ -141,7 +142,7 @@ function count(counts: GrowingCounts, record: ConnectionRecord): void {
   }
   if (event === 'close' && record.connectMs !== undefined) counts.closed++;
   if (reason !== undefined) {
-    if (isDenial(record)) counts.denied++;
+    if (isDenied(record)) counts.denied++;
     else if (!reason.startsWith('drain.')) counts.failed++;
     if (reason.startsWith('tls.') || reason.startsWith('identity.')) counts.handshakeFailed++;
   }
@@ -150,12 +151,6 @@ function count(counts: GrowingCounts, record: ConnectionRecord): void {
   counts.retransmits += fresh.retransmits;
   for (const tally of fresh.requests ?? []) addTally(counts, tally);
   counts.requests += fresh.untalliedRequests;
-}
-
-/** A policy said no: here, or at the other end, which answers 401 to the proxy that asked. */
-function isDenial({ reason, error }: ConnectionRecord): boolean {
-  if (reason === 'hbone.refused_stream') return error?.includes('401') === true;
-  return reason?.startsWith('policy.') === true;
 }
 
 function minuteOf(draft: Draft, minute: number): GrowingCounts {
