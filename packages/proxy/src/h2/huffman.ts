@@ -19,7 +19,7 @@ export function huffmanDecodedBound(encodedBytes: number): number {
  * Decodes `source[start, end)` into `target` at `offset`, which must have room for `huffmanDecodedBound(end - start)`.
  * @returns the offset after the decoded bytes, or -1 when the code is malformed.
  */
-export function huffmanDecode(source: Buffer, start: number, end: number, target: Buffer, offset: number): number {
+export function huffmanDecode(source: Uint8Array, start: number, end: number, target: Buffer, offset: number): number {
   let state = 0;
   let at = offset;
   for (let i = start; i < end; i++) {

@@ -1,0 +1,246 @@
+// Finds out what a connection's plaintext is from its first bytes, and hands it to the reader of that protocol. Decides within the
+// first 256 bytes or three reads of the side that talks; what is not recognised by then is `unknown`, and never read again.
+// Detection is by content alone: ports and names say nothing about what an application really speaks.
+import { CLIENT_PREFACE, FRAME_HEADER_BYTES, FRAME_TYPE } from '../h2/index.ts';
+import { Http1Reader } from './http1-reader.ts';
+import { Http2Reader } from './http2-reader.ts';
+import { KafkaReader, probeKafka } from './kafka.ts';
+import { MysqlReader, probeMysql } from './mysql.ts';
+import { PostgresqlReader, probePostgresql } from './postgresql.ts';
+import { probeRedis, RedisReader } from './redis.ts';
+import type { L7Options } from './sniffer-options.ts';
+import { hasText, MAX_METHOD, methodNumber } from './sniffer-texts.ts';
+import type { L7Listener, L7Protocol, L7Sniffer } from './types.ts';
+
+/** Bytes of one side after which a decision is made with what is there. */
+const MAX_PROBE_BYTES = 256;
+/** Reads of one side after which it is made. */
+const MAX_PROBE_READS = 3;
+
+/** What a probe says of first bytes: these are mine, they are not, or it takes more to tell. */
+export type ProbeAnswer = 'yes' | 'no' | 'more';
+type Side = 'client' | 'server';
+type Probe = (bytes: Uint8Array, start: number, end: number, side: Side) => ProbeAnswer;
+
+/** HTTP/1.x: a known method, a request target, and `HTTP/1.` where the line ends within what may be asked for. */
+export function probeHttp1(bytes: Uint8Array, start: number, end: number, side: Side): ProbeAnswer {
+  if (side === 'server') return 'no';
+  const stop = Math.min(end, start + MAX_PROBE_BYTES);
+  let at = start;
+  while (at < stop && at - start <= MAX_METHOD && bytes[at] !== 0x20) {
+    const byte = bytes[at] ?? 0;
+    if (!((byte >= 0x41 && byte <= 0x5a) || byte === 0x2d)) return 'no';
+    at++;
+  }
+  if (at === stop) return 'more';
+  if (bytes[at] !== 0x20 || methodNumber(bytes, start, at) === 0) return 'no';
+  let lineEnd = at + 1;
+  while (lineEnd < stop && bytes[lineEnd] !== 0x0a) {
+    const byte = bytes[lineEnd] ?? 0;
+    if (byte < 0x20 && byte !== 0x0d) return 'no';
+    lineEnd++;
+  }
+  if (lineEnd === stop) return stop - start < MAX_PROBE_BYTES ? 'more' : 'yes';
+  if (bytes[lineEnd - 1] === 0x0d) lineEnd--;
+  // Redis takes commands such as `GET name` as a line too; the version tells.
+  return lineEnd - 9 > at && hasText(bytes, lineEnd - 9, ' HTTP/1.') ? 'yes' : 'no';
+}
+
+/**
+ * HTTP/2 with prior knowledge (RFC 9113 §3.3): the client's preface, or the SETTINGS that many gRPC servers send before they have
+ * seen any.
+ */
+export function probeHttp2(bytes: Uint8Array, start: number, end: number, side: Side): ProbeAnswer {
+  if (side === 'client') {
+    const length = Math.min(end - start, CLIENT_PREFACE.length);
+    return hasText(bytes, start, CLIENT_PREFACE.slice(0, length))
+      ? length === CLIENT_PREFACE.length
+        ? 'yes'
+        : 'more'
+      : 'no';
+  }
+  // At most 40 settings, no flags, stream 0.
+  for (let i = 0; i < Math.min(end - start, FRAME_HEADER_BYTES); i++) {
+    const byte = bytes[start + i] ?? 0;
+    if (i === 2 ? byte > 240 || byte % 6 !== 0 : byte !== (i === 3 ? FRAME_TYPE.SETTINGS : 0)) return 'no';
+  }
+  return end - start >= FRAME_HEADER_BYTES ? 'yes' : 'more';
+}
+
+/** TLS: a handshake record that holds a ClientHello (RFC 8446 §5.1). */
+export function probeTls(bytes: Uint8Array, start: number, end: number, side: Side): ProbeAnswer {
+  if (side === 'server') return 'no';
+  const length = end - start;
+  if (length > 0 && bytes[start] !== 0x16) return 'no';
+  if (length > 1 && bytes[start + 1] !== 3) return 'no';
+  if (length > 2 && (bytes[start + 2] ?? 0) > 4) return 'no';
+  if (length > 5 && bytes[start + 5] !== 1) return 'no';
+  return length > 5 ? 'yes' : 'more';
+}
+
+interface Candidate {
+  readonly protocol: L7Protocol;
+  readonly probe: Probe;
+  /** Absent for what is only named. */
+  readonly open?: (listener: L7Listener, options: L7Options) => L7Sniffer;
+}
+
+// In order of how sure a yes is.
+const CANDIDATES: readonly Candidate[] = [
+  { protocol: 'tls', probe: probeTls },
+  { protocol: 'http', probe: probeHttp2, open: (listener, options) => new Http2Reader(listener, options) },
+  { protocol: 'http', probe: probeHttp1, open: (listener, options) => new Http1Reader(listener, options) },
+  { protocol: 'postgresql', probe: probePostgresql, open: listener => new PostgresqlReader(listener) },
+  { protocol: 'mysql', probe: probeMysql, open: listener => new MysqlReader(listener) },
+  { protocol: 'redis', probe: probeRedis, open: listener => new RedisReader(listener) },
+  { protocol: 'kafka', probe: probeKafka, open: listener => new KafkaReader(listener) },
+];
+
+// First bytes of one side that were not enough, kept until the reader can be given them.
+class Prefix {
+  bytes: Uint8Array | undefined = undefined;
+  length = 0;
+  reads = 0;
+  firstMs = 0;
+
+  add(bytes: Uint8Array, start: number, end: number, nowMs: number): void {
+    if (this.reads++ === 0) this.firstMs = nowMs;
+    this.bytes ??= new Uint8Array(MAX_PROBE_BYTES);
+    this.bytes.set(bytes.subarray(start, end), this.length);
+    this.length += end - start;
+  }
+}
+
+/** A sniffer of a connection that may turn out to be anything. */
+export class DetectingSniffer implements L7Sniffer {
+  readonly #listener: L7Listener;
+  readonly #options: L7Options;
+  #reader: L7Sniffer | undefined = undefined;
+  #isDecided = false;
+  // Undefined once decided, and before anything came.
+  #client: Prefix | undefined = undefined;
+  #server: Prefix | undefined = undefined;
+
+  constructor(listener: L7Listener, options: L7Options) {
+    this.#listener = listener;
+    this.#options = options;
+  }
+
+  /** HTTP/2 requests that were not followed because too many were open at once. */
+  get untrackedRequests(): number {
+    return this.#reader instanceof Http2Reader ? this.#reader.untrackedRequests : 0;
+  }
+
+  get skippableFromClient(): number {
+    if (this.#reader !== undefined) return this.#reader.skippableFromClient;
+    return this.#isDecided ? Number.POSITIVE_INFINITY : 0;
+  }
+
+  get skippableFromServer(): number {
+    if (this.#reader !== undefined) return this.#reader.skippableFromServer;
+    return this.#isDecided ? Number.POSITIVE_INFINITY : 0;
+  }
+
+  fromClient(bytes: Uint8Array, start: number, end: number, nowMs: number): void {
+    if (this.#reader !== undefined) this.#reader.fromClient(bytes, start, end, nowMs);
+    else if (!this.#isDecided && start < end) this.#probe('client', bytes, start, end, nowMs);
+  }
+
+  fromServer(bytes: Uint8Array, start: number, end: number, nowMs: number): void {
+    if (this.#reader !== undefined) this.#reader.fromServer(bytes, start, end, nowMs);
+    else if (!this.#isDecided && start < end) this.#probe('server', bytes, start, end, nowMs);
+  }
+
+  skipFromClient(bytes: number, nowMs: number): void {
+    this.#reader?.skipFromClient(bytes, nowMs);
+  }
+
+  skipFromServer(bytes: number, nowMs: number): void {
+    this.#reader?.skipFromServer(bytes, nowMs);
+  }
+
+  end(byClient: boolean, nowMs: number): void {
+    if (this.#reader !== undefined) this.#reader.end(byClient, nowMs);
+    else if (!this.#isDecided && (this.#client ?? this.#server) !== undefined) this.#decide(undefined);
+  }
+
+  #probe(side: Side, bytes: Uint8Array, start: number, end: number, nowMs: number): void {
+    // A side that talks while the other's first words are not understood yet does not help, and is not held back.
+    const other = side === 'client' ? this.#server : this.#client;
+    if (other !== undefined && side === 'server') {
+      this.#decide(undefined);
+      return;
+    }
+    const own = side === 'client' ? this.#client : this.#server;
+    const held = own?.length ?? 0;
+    const reads = (own?.reads ?? 0) + 1;
+    const fits = held + end - start < MAX_PROBE_BYTES;
+    const candidate = this.#find(side, own, bytes, start, end);
+    if (candidate === 'more' && fits && reads < MAX_PROBE_READS) {
+      const prefix = own ?? new Prefix();
+      if (side === 'client') this.#client = prefix;
+      else this.#server = prefix;
+      prefix.add(bytes, start, end, nowMs);
+      return;
+    }
+    const server = this.#server;
+    const client = this.#client;
+    this.#decide(candidate === 'more' ? undefined : candidate);
+    replay(this.#reader, 'server', server);
+    replay(this.#reader, 'client', client);
+    if (side === 'client') this.#reader?.fromClient(bytes, start, end, nowMs);
+    else this.#reader?.fromServer(bytes, start, end, nowMs);
+  }
+
+  // The protocol of what one side has sent, 'more', or undefined when it is none of them.
+  #find(
+    side: Side,
+    own: Prefix | undefined,
+    bytes: Uint8Array,
+    start: number,
+    end: number,
+  ): Candidate | 'more' | undefined {
+    let probed = bytes;
+    let from = start;
+    let to = end;
+    if (own?.bytes !== undefined) {
+      // What came before and as much of the new bytes as a decision may need.
+      probed = new Uint8Array(MAX_PROBE_BYTES);
+      probed.set(own.bytes.subarray(0, own.length));
+      const taken = Math.min(end - start, MAX_PROBE_BYTES - own.length);
+      probed.set(bytes.subarray(start, start + taken), own.length);
+      from = 0;
+      to = own.length + taken;
+    }
+    let isUndecided = false;
+    for (const candidate of CANDIDATES) {
+      const answer = candidate.probe(probed, from, to, side);
+      if (answer === 'yes') return candidate;
+      if (answer === 'more') isUndecided = true;
+    }
+    return isUndecided ? 'more' : undefined;
+  }
+
+  #decide(candidate: Candidate | undefined): void {
+    this.#isDecided = true;
+    this.#client = undefined;
+    this.#server = undefined;
+    this.#reader = candidate?.open?.(this.#listener, this.#options);
+    // HTTP/2 says itself whether it is gRPC, at its first request.
+    if (!(this.#reader instanceof Http2Reader)) this.#listener.onProtocol(candidate?.protocol ?? 'unknown');
+  }
+}
+
+function replay(reader: L7Sniffer | undefined, side: Side, prefix: Prefix | undefined): void {
+  if (reader === undefined || prefix?.bytes === undefined) return;
+  if (side === 'client') reader.fromClient(prefix.bytes, 0, prefix.length, prefix.firstMs);
+  else reader.fromServer(prefix.bytes, 0, prefix.length, prefix.firstMs);
+}
+
+/**
+ * Reads a connection from its first byte, whatever it is. `onProtocol` is called once, when that is known; a connection
+ * without bytes has none.
+ */
+export function openSniffer(listener: L7Listener, options: L7Options): DetectingSniffer {
+  return new DetectingSniffer(listener, options);
+}

@@ -1,0 +1,104 @@
+// The open streams of one HTTP/2 connection, as far as a bystander knows them. Entries are used again, so that a request costs no
+// allocation; their number and the texts they hold are bounded.
+import { GrpcMessages } from './grpc-messages.ts';
+
+/** Most streams that are followed at once; what is opened beyond is counted by the owner and otherwise let be. */
+export const MAX_OPEN_STREAMS = 1000;
+
+/** Most characters of paths, authorities and trace contexts that wait; texts beyond are left out, the requests are told all the same. */
+const MAX_WAITING_TEXT = 32_768;
+
+/** Entries kept for use again; a burst of streams leaves no more behind. */
+const MAX_SPARE = 8;
+
+export class Http2Stream {
+  id = 0;
+  startMs = 0;
+  /** Number in METHODS. */
+  method = 0;
+  /** Final status, 0 before it came. */
+  status = 0;
+  /** -1 before it came. */
+  grpcStatus = -1;
+  isGrpc = false;
+  isRequestOver = false;
+  /** -1 before the response is over. */
+  responseEndMs = -1;
+  requestBytes = 0;
+  responseBytes = 0;
+  readonly requestMessages = new GrpcMessages();
+  readonly responseMessages = new GrpcMessages();
+  path = '';
+  authority = '';
+  traceparent = '';
+
+  begin(id: number): void {
+    this.id = id;
+    this.startMs = 0;
+    this.method = 0;
+    this.status = 0;
+    this.grpcStatus = -1;
+    this.isGrpc = false;
+    this.isRequestOver = false;
+    this.responseEndMs = -1;
+    this.requestBytes = 0;
+    this.responseBytes = 0;
+    this.requestMessages.reset();
+    this.responseMessages.reset();
+    this.path = '';
+    this.authority = '';
+    this.traceparent = '';
+  }
+}
+
+export class Http2Streams {
+  readonly #open = new Map<number, Http2Stream>();
+  readonly #spare: Http2Stream[] = [];
+  #texts = 0;
+
+  get size(): number {
+    return this.#open.size;
+  }
+
+  get(id: number): Http2Stream | undefined {
+    return this.#open.get(id);
+  }
+
+  /** In the order in which they were opened; closing them meanwhile is allowed. */
+  all(): Iterable<Http2Stream> {
+    return this.#open.values();
+  }
+
+  /** A new stream, or undefined when too many are open. */
+  open(id: number): Http2Stream | undefined {
+    if (this.#open.size >= MAX_OPEN_STREAMS) return undefined;
+    const stream = this.#spare.pop() ?? new Http2Stream();
+    stream.begin(id);
+    this.#open.set(id, stream);
+    return stream;
+  }
+
+  keepTexts(stream: Http2Stream, path: string, authority: string, traceparent: string): void {
+    const texts = path.length + authority.length + traceparent.length;
+    if (texts === 0 || this.#texts + texts > MAX_WAITING_TEXT) return;
+    this.#texts += texts;
+    stream.path = path;
+    stream.authority = authority;
+    stream.traceparent = traceparent;
+  }
+
+  close(stream: Http2Stream): void {
+    this.#open.delete(stream.id);
+    this.#texts -= stream.path.length + stream.authority.length + stream.traceparent.length;
+    stream.path = '';
+    stream.authority = '';
+    stream.traceparent = '';
+    if (this.#spare.length < MAX_SPARE) this.#spare.push(stream);
+  }
+
+  clear(): void {
+    this.#open.clear();
+    this.#spare.length = 0;
+    this.#texts = 0;
+  }
+}
