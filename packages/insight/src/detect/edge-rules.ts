@@ -17,6 +17,7 @@ export const LIMITS = {
   latencyTimes: 3,
   latencyLeastMs: 50,
   errorLeastRequests: 20,
+  errorLeast: 5,
   errorShare: 0.05,
   errorTimes: 5,
   /** Minutes of its own past that an edge needs before it can have shifted. */
@@ -99,7 +100,8 @@ const errorShift: EdgeRule = (edge, { lastWhole, present, past, pastMinutes }) =
   const share = errorsOf(now) / requests;
   const attemptsBefore = before.requests + before.opened + before.failed;
   const shareBefore = attemptsBefore === 0 ? 0 : errorsOf(before) / attemptsBefore;
-  if (share < LIMITS.errorShare || share < LIMITS.errorTimes * shareBefore) return undefined;
+  if (errorsOf(now) < LIMITS.errorLeast || share < LIMITS.errorShare || share < LIMITS.errorTimes * shareBefore)
+    return undefined;
   return {
     code: 'detect.error_shift',
     subject: edgeName(edge),
