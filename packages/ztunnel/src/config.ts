@@ -86,6 +86,12 @@ export interface Config extends ControlPlaneConfig, DnsConfig, L7Config {
   readonly recordsPath: string | undefined;
   /** Loopback port of config_dump; `proxyAdminPort` of the proxy configuration. */
   readonly adminPort: number;
+  /** Port of the metrics; `statsPort` of the proxy configuration. */
+  readonly statsPort: number;
+  /** Lines that one metric may have before what is new goes to overflow series. */
+  readonly metricsMaxSeries: number;
+  /** After this long without a change, and without a connection that stands for it, a series is not shown any more. */
+  readonly metricsIdleMs: number;
 
   /** Variable name -> where its value came from. */
   readonly sources: ReadonlyMap<string, ValueSource>;
@@ -101,8 +107,13 @@ const MIN_FRAME = 1 << 14;
 const MAX_FRAME = (1 << 24) - 1;
 /** Istio's mark for packets that the proxy sent, 0x539; in-pod rules let them pass. */
 const SHARED_MARK = 1337;
-const DAY_MS = 86_400_000;
+const HOUR_MS = 3_600_000;
+const DAY_MS = 24 * HOUR_MS;
 const DEFAULT_ADMIN_PORT = 15_000;
+const DEFAULT_STATS_PORT = 15_020;
+/** Fewer would hide everything; each set of labels is a kilobyte or two. */
+const MIN_SERIES = 100;
+const MAX_SERIES = 1_000_000;
 const KIB = 1024;
 const MIB = 1 << 20;
 
@@ -189,6 +200,9 @@ export function parseConfig(env: Environment, inputs: ConfigInputs): Config {
     forward: parseDedicatedOnly(read, proxyMode, 'AMBIT_FORWARD', parseSocketAddress),
     recordsPath: read.text('AMBIT_RECORDS_PATH') || undefined,
     adminPort: inputs.proxyConfig?.proxyAdminPort ?? DEFAULT_ADMIN_PORT,
+    statsPort: inputs.proxyConfig?.statsPort ?? DEFAULT_STATS_PORT,
+    metricsMaxSeries: parseMaxSeries(read),
+    metricsIdleMs: parsePositiveDuration(read, 'AMBIT_METRICS_IDLE', HOUR_MS),
 
     sources: read.sources,
     warnings,
@@ -279,6 +293,13 @@ function parseFrameBytes(read: EnvReader): number {
     throw read.invalid('HTTP2_FRAME_SIZE', String(bytes), `HTTP/2 allows ${MIN_FRAME} to ${MAX_FRAME}`);
   }
   return bytes;
+}
+
+function parseMaxSeries(read: EnvReader): number {
+  const count = read.integerOr('AMBIT_METRICS_MAX_SERIES', MAX_SERIES, 50_000);
+  if (count < MIN_SERIES)
+    throw read.invalid('AMBIT_METRICS_MAX_SERIES', String(count), `must be at least ${MIN_SERIES}`);
+  return count;
 }
 
 function parsePositiveDuration(read: EnvReader, name: string, fallbackMs: number): number {

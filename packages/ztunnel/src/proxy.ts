@@ -16,13 +16,16 @@ import { CertificateManager, type CertificateState } from './identity/certificat
 import { NO_AUTHORITY } from './identity/open-authority.ts';
 import type { Fields, Log, Logger } from './log.ts';
 import { loadMesh, readStaticMesh, type StopWatching } from './mesh-source.ts';
+import { ZtunnelMetrics } from './metrics/ztunnel-metrics.ts';
 import { READINESS_PORT } from './ports.ts';
 import { withSource } from './record-enrichment.ts';
-import { Readiness, type ReadinessServer, serveReadiness } from './readiness.ts';
+import { Readiness, serveReadiness } from './readiness.ts';
 import { RecordStream } from './record-stream.ts';
 import { RevocationList } from './revocation/revocation-list.ts';
 import type { Shutdown } from './shutdown.ts';
 import { announceStart, proxyVersion } from './start-announcement.ts';
+import type { HttpListener } from './stats/http-listener.ts';
+import { serveStats } from './stats/stats-server.ts';
 import { Supervisor } from './supervisor.ts';
 import { illegalPorts, type RecordReaders, workerSettings } from './worker-settings.ts';
 import type { XdsSource } from './xds/xds-source.ts';
@@ -31,9 +34,14 @@ import type { ZdsRunner } from './zds/run-zds.ts';
 export interface ProxyOptions {
   readonly workerEntry?: URL;
   readonly readinessPort?: number;
+  readonly statsPort?: number;
+  /** Log lines lost so far. */
+  readonly logLinesDropped?: () => number;
 }
 
 const ANSWER_TIMEOUT_MS = 10_000;
+/** How long a scrape waits for workers to tell what they know. */
+const FLUSH_MS = 200;
 const TIDY_MS = 4000;
 const POD_STATES = { opening: 'Pending', open: 'Up', closing: 'Draining' } as const;
 
@@ -46,6 +54,7 @@ export class Proxy {
   readonly #certificates: CertificateManager;
   readonly #state: MeshState;
   readonly #supervisor: Supervisor;
+  readonly #metrics: ZtunnelMetrics;
   readonly #records: RecordStream | undefined;
   readonly #revocations: RevocationList | undefined;
   readonly #resolvers: ResolverFile;
@@ -81,10 +90,12 @@ export class Proxy {
         onRecords: records => {
           for (const record of records) {
             const complete = withSource(record, this.#state, config.network);
+            this.#metrics.fold(complete);
             logAccess(access, complete);
             this.#records?.write(complete);
           }
         },
+        onDnsCounts: counts => this.#metrics.foldDns(counts),
         onDnsRecords: records => logQueries(queries, records, uid => this.#supervisor.podInfo(uid)),
       },
       {
@@ -106,6 +117,7 @@ export class Proxy {
         answerTimeoutMs: ANSWER_TIMEOUT_MS,
       },
     );
+    this.#metrics = this.#makeMetrics();
     log.follow(() => this.#supervisor.setReaders(this.#readers()));
     this.#resolvers = new ResolverFile(config.resolvConf, {
       log: log.scope('ztunnel::dns'),
@@ -138,7 +150,8 @@ export class Proxy {
       log.error(NO_AUTHORITY, [['err.code', 'identity.unavailable']]);
     }
     let stopWatching: StopWatching = () => undefined;
-    let readiness: ReadinessServer | undefined;
+    let readiness: HttpListener | undefined;
+    let stats: HttpListener | undefined;
     let admin: AdminServer | undefined;
     try {
       readiness = await serveReadiness(this.#readiness, {
@@ -147,6 +160,7 @@ export class Proxy {
         address: this.#config.bindAddress,
       });
       admin = await this.#serveAdmin(shutdown);
+      stats = await this.#serveStats();
       stopWatching = await this.#loadMesh();
       this.#resolvers.start();
       await this.#supervisor.start();
@@ -176,9 +190,60 @@ export class Proxy {
       this.#certificates.stop();
       await this.#supervisor.stop();
       await this.#records?.close();
+      this.#metrics.close();
       void admin?.close();
+      void stats?.close();
       // A second close does nothing; one that still waits for a client does not hold up the end.
       void readiness?.close();
+    }
+  }
+
+  #makeMetrics(): ZtunnelMetrics {
+    const { istioVersion, proxyMode, metricsMaxSeries, metricsIdleMs } = this.#config;
+    return new ZtunnelMetrics(
+      {
+        clock: systemClock,
+        workerStats: () => this.#supervisor.workerStats,
+        readings: {
+          istioVersion,
+          version: proxyVersion(),
+          isShared: proxyMode === 'shared',
+          supervisor: () => this.#supervisor.stats,
+          pendingPods: () => this.#zds?.pending().length ?? 0,
+          xds: () => {
+            const status = this.#xds?.status;
+            return status === undefined ? undefined : { status, stats: status.stats };
+          },
+          certificates: () => ({
+            stats: this.#certificates.stats,
+            identities: this.#certificates.identityStates(),
+          }),
+          logLinesDropped: this.#options.logLinesDropped ?? (() => 0),
+          streamedRecordsDropped: () => this.#records?.dropped ?? 0,
+        },
+      },
+      { maxSeries: metricsMaxSeries, idleMs: metricsIdleMs },
+    );
+  }
+
+  /** As with the admin port: one that is taken costs the view, never the service. */
+  async #serveStats(): Promise<HttpListener | undefined> {
+    const { ipv6Enabled, bindAddress } = this.#config;
+    const port = this.#options.statsPort ?? this.#config.statsPort;
+    const refresh = async (): Promise<void> => {
+      this.#supervisor.refreshStats();
+      await this.#supervisor.flushRecords(FLUSH_MS);
+    };
+    try {
+      const listen = { port, ipv6: ipv6Enabled, address: bindAddress };
+      return await serveStats({ registry: this.#metrics.registry, refresh }, listen);
+    } catch (error) {
+      const fields: Fields = [
+        ['port', port],
+        ['error', errorText(error)],
+      ];
+      this.#log.scope('ztunnel::stats').warn('Cannot open the port of metrics', fields);
+      return undefined;
     }
   }
 

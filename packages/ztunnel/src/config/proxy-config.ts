@@ -1,5 +1,5 @@
 // The optional mesh file (`./etc/istio/config/mesh`) and `PROXY_CONFIG`, as far as this proxy uses them: `concurrency`,
-// `discoveryAddress`, `proxyAdminPort` and `proxyMetadata` of `defaultConfig`. Unlike upstream an object without `proxyMetadata` is fine.
+// `discoveryAddress`, `proxyAdminPort`, `statsPort` and `proxyMetadata` of `defaultConfig`. Unlike upstream an object without `proxyMetadata` is fine.
 // The YAML library is loaded only when there is something to read.
 import { readFile } from 'node:fs/promises';
 import { errorText, ZtunnelError } from '../errors.ts';
@@ -9,6 +9,7 @@ export interface ProxyConfig {
   readonly concurrency: number | undefined;
   readonly discoveryAddress: string | undefined;
   readonly proxyAdminPort?: number | undefined;
+  readonly statsPort?: number | undefined;
   /** Later ones over earlier ones. */
   readonly proxyMetadata?: readonly (readonly [key: string, value: string])[] | undefined;
 }
@@ -26,6 +27,7 @@ export async function readProxyConfig(env: Environment, meshFile = MESH_FILE): P
     concurrency: fromEnv.concurrency ?? fromFile.concurrency,
     discoveryAddress: fromEnv.discoveryAddress ?? fromFile.discoveryAddress,
     ...present('proxyAdminPort', fromEnv.proxyAdminPort ?? fromFile.proxyAdminPort),
+    ...present('statsPort', fromEnv.statsPort ?? fromFile.statsPort),
     ...present('proxyMetadata', merge(fromFile.proxyMetadata, fromEnv.proxyMetadata)),
   };
 }
@@ -57,7 +59,8 @@ async function parse(text: string | undefined, where: string, key: string | unde
   return {
     concurrency: optionalCount(object['concurrency'], where),
     discoveryAddress: optionalText(object['discoveryAddress'], where),
-    proxyAdminPort: optionalPort(object['proxyAdminPort'], where),
+    proxyAdminPort: optionalPort(object, 'proxyAdminPort', where),
+    statsPort: optionalPort(object, 'statsPort', where),
     proxyMetadata: optionalTexts(object['proxyMetadata'], where),
   };
 }
@@ -72,10 +75,15 @@ function merge(...lists: readonly ProxyConfig['proxyMetadata'][]): ProxyConfig['
   return all.length === 0 ? undefined : all;
 }
 
-function optionalPort(value: unknown, where: string): number | undefined {
+function optionalPort(
+  object: Readonly<Record<string, unknown>>,
+  key: 'proxyAdminPort' | 'statsPort',
+  where: string,
+): number | undefined {
+  const value = object[key];
   if (value === undefined || value === null) return undefined;
   if (typeof value === 'number' && Number.isInteger(value) && value > 0 && value <= 0xffff) return value;
-  throw new ZtunnelError('config.invalid', `${where}: proxyAdminPort must be a port`);
+  throw new ZtunnelError('config.invalid', `${where}: ${key} must be a port`);
 }
 
 function optionalTexts(value: unknown, where: string): ProxyConfig['proxyMetadata'] {
