@@ -1,8 +1,9 @@
 // Connection records -> access-log lines with upstream's messages, levels and fields in upstream's order. Bytes are seen
-// from the local pod: `bytes_sent` is what it sent. Pure apart from the logger; a record of the wrong shape cannot occur.
+// from the local pod: `bytes_sent` is what it sent. Pure. Which lines are written is decided in access-log-writer.ts.
 import { formatSocketAddress, type WorkloadSummary } from '@ambit/mesh';
 import type { ConnectionRecord } from '@ambit/proxy';
-import { Bare, type Fields, type FieldValue, type Level, type Logger } from './log.ts';
+import { firstText, nameOfDestination, nameOfSource } from './access-log-names.ts';
+import { Bare, type Fields, type FieldValue, type Level } from './log.ts';
 
 export interface AccessLine {
   readonly level: Level;
@@ -12,18 +13,9 @@ export interface AccessLine {
   readonly timeMs: number;
 }
 
-/** Writes one line for a record, if its level is wanted. */
-export function logAccess(log: Logger, record: ConnectionRecord): void {
-  if (record.event === 'progress') return;
-  // Levels are checked before any text is built: opens are at debug and normally unwanted.
-  if (!log.isEnabled(levelOf(record))) return;
-  const line = accessLine(record);
-  log.log(line.level, line.message, line.fields, line.timeMs);
-}
-
 /** The line of a record. */
 export function accessLine(record: ConnectionRecord): AccessLine {
-  const level = levelOf(record);
+  const level = accessLevel(record);
   const timeMs = record.startedAtMs + record.durationMs;
   switch (record.event) {
     case 'open':
@@ -41,7 +33,8 @@ export function accessLine(record: ConnectionRecord): AccessLine {
   }
 }
 
-function levelOf(record: ConnectionRecord): Level {
+/** Of a record's line, without building it. */
+export function accessLevel(record: ConnectionRecord): Level {
   switch (record.event) {
     case 'open':
     case 'progress':
@@ -54,11 +47,9 @@ function levelOf(record: ConnectionRecord): Level {
 }
 
 function peerFields({ source, destination, service, ...record }: ConnectionRecord): Fields {
-  // A workload known by baggage alone has no pod name; upstream then shows the canonical service of a source and the
-  // workload name of a destination.
-  const sourceName = firstText(source.workload?.name, source.workload?.canonicalName, source.workload?.workloadName);
+  const sourceName = nameOfSource(source.workload);
   const { workload } = destination;
-  const destinationName = firstText(workload?.name, workload?.workloadName, workload?.canonicalName);
+  const destinationName = nameOfDestination(workload);
   return [
     ['src.addr', new Bare(formatSocketAddress(source.address))],
     ...sideFields('src', sourceName, source.workload, source.identity),
@@ -107,8 +98,4 @@ function refusalFields(record: ConnectionRecord): Fields {
 
 function errorOf(record: ConnectionRecord): string | undefined {
   return record.error ?? record.reason;
-}
-
-function firstText(...texts: readonly (string | undefined)[]): string | undefined {
-  return texts.find(text => text !== undefined && text !== '');
 }

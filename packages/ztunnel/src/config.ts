@@ -2,6 +2,7 @@
 // start into one frozen object. A mistake is a start-up error that names variable, value and reason; a variable whose
 // feature this version lacks is refused when ignoring it would weaken security, and warned about otherwise.
 import { existsSync } from 'node:fs';
+import { type AccessLogConfig, parseAccessLog } from './config/access-log.ts';
 import { type ControlPlaneConfig, parseControlPlane } from './config/control-plane.ts';
 import { type DnsConfig, parseDns } from './config/dns.ts';
 import { type L7Config, parseL7 } from './config/l7.ts';
@@ -26,7 +27,7 @@ export type LocalConfigSource =
   | { readonly kind: 'inline'; readonly text: string };
 
 /** Durations in milliseconds, sizes in bytes. Absent upstream options are ones this version has no use for. */
-export interface Config extends ControlPlaneConfig, DnsConfig, L7Config {
+export interface Config extends ControlPlaneConfig, DnsConfig, L7Config, AccessLogConfig {
   readonly proxyMode: 'shared' | 'dedicated';
   /** Set exactly in dedicated mode. */
   readonly dedicatedWorkload: DedicatedWorkload | undefined;
@@ -193,6 +194,7 @@ export function parseConfig(env: Environment, inputs: ConfigInputs): Config {
 
     logFilter: read.textOr('RUST_LOG', 'info'),
     logFormat: read.isExactly('LOG_FORMAT', 'json') ? 'json' : 'plain',
+    ...parseAccessLog(read),
 
     memoryBudgetBytes: read.bytes('AMBIT_MEMORY_BUDGET', 16 * MIB, 2 ** 40) ?? 256 * MIB,
     tlsRecords: read.choice('AMBIT_TLS_RECORDS', ['own', 'openssl'], 'own'),

@@ -1,7 +1,7 @@
 // One life of the node proxy: makes its parts and wires them, in upstream's order of start and drain.
 import { MeshState } from '@ambit/mesh';
 import { releaseMemory, setOpenFileLimitToMax } from '@ambit/native';
-import { logAccess } from './access-log.ts';
+import { AccessLog } from './access-log-writer.ts';
 import { type AdminServer, serveAdmin } from './admin/admin-server.ts';
 import { Life } from './admin/life-report.ts';
 import type { PodReport } from './admin/pod-shapes.ts';
@@ -18,7 +18,7 @@ import type { Fields, Log, Logger } from './log.ts';
 import { loadMesh, readStaticMesh, type StopWatching } from './mesh-source.ts';
 import { ZtunnelMetrics } from './metrics/ztunnel-metrics.ts';
 import { READINESS_PORT } from './ports.ts';
-import { withSource } from './record-enrichment.ts';
+import { withRequestSource, withSource } from './record-enrichment.ts';
 import { Readiness, serveReadiness } from './readiness.ts';
 import { RecordStream } from './record-stream.ts';
 import { RevocationList } from './revocation/revocation-list.ts';
@@ -56,6 +56,7 @@ export class Proxy {
   readonly #supervisor: Supervisor;
   readonly #metrics: ZtunnelMetrics;
   readonly #records: RecordStream | undefined;
+  readonly #access: AccessLog;
   readonly #revocations: RevocationList | undefined;
   readonly #resolvers: ResolverFile;
   readonly #life: Life;
@@ -76,9 +77,17 @@ export class Proxy {
       onChange: (identity, state) => this.#onCertificate(identity, state),
       log: log.scope('ztunnel::identity'),
     });
-    const access = log.scope('access');
     const queries = log.scope('dns');
     this.#records = config.recordsPath === undefined ? undefined : RecordStream.open(config.recordsPath);
+    this.#access = new AccessLog(
+      {
+        connections: log.scope('access'),
+        requests: log.scope('access.l7'),
+        log: log.scope('ztunnel::access'),
+        clock: systemClock,
+      },
+      config.accessLog,
+    );
     this.#supervisor = new Supervisor(
       {
         view: this.#state,
@@ -91,11 +100,14 @@ export class Proxy {
           for (const record of records) {
             const complete = withSource(record, this.#state, config.network);
             this.#metrics.fold(complete);
-            logAccess(access, complete);
+            this.#access.connection(complete);
             this.#records?.write(complete);
           }
         },
         onDnsCounts: counts => this.#metrics.foldDns(counts),
+        onRequests: requests => {
+          for (const told of requests) this.#access.request(withRequestSource(told, this.#state, config.network));
+        },
         onDnsRecords: records => logQueries(queries, records, uid => this.#supervisor.podInfo(uid)),
       },
       {
@@ -118,7 +130,7 @@ export class Proxy {
       },
     );
     this.#metrics = this.#makeMetrics();
-    log.follow(() => this.#supervisor.setReaders(this.#readers()));
+    log.follow(() => this.#tellReaders());
     this.#resolvers = new ResolverFile(config.resolvConf, {
       log: log.scope('ztunnel::dns'),
       onChange: conf => {
@@ -164,6 +176,7 @@ export class Proxy {
       stopWatching = await this.#loadMesh();
       this.#resolvers.start();
       await this.#supervisor.start();
+      this.#tellReaders();
       await this.#revocations?.start();
       if (await this.#followControlPlane(shutdown)) {
         this.#zds = await this.#startServing();
@@ -189,6 +202,7 @@ export class Proxy {
       await this.#xds?.stop();
       this.#certificates.stop();
       await this.#supervisor.stop();
+      this.#access.close();
       await this.#records?.close();
       this.#metrics.close();
       void admin?.close();
@@ -283,6 +297,12 @@ export class Proxy {
     const known = this.#supervisor.pods.map(({ pod, phase }) => ({ pod, state: POD_STATES[phase] }));
     const waiting = (this.#zds?.pending() ?? []).filter(({ uid }) => !known.some(({ pod }) => pod.uid === uid));
     return [...known, ...waiting.map(pod => ({ pod, state: 'Pending' as const }))];
+  }
+
+  /** Workers tell only what somebody reads; what that is changes with the log's levels. */
+  #tellReaders(): void {
+    this.#supervisor.setReaders(this.#readers());
+    this.#supervisor.setRequestReaders(this.#log.scope('access.l7').isEnabled('error') ? 'all' : 'none');
   }
 
   /** What is read beyond the records that metrics are made of. Follows the log's levels. */

@@ -2,7 +2,7 @@
 // mesh knows whose address it is. The main thread completes records with that before anyone reads them. It is a look-up and
 // no proof: `source.identity` alone says what was verified.
 import { type MeshView, summarizeWorkload } from '@ambit/mesh';
-import type { ConnectionRecord } from '@ambit/proxy';
+import type { ConnectionRecord, RequestRecord } from '@ambit/proxy';
 
 /** The record with its source workload, as far as `view` knows it; records that have one are returned as they are. */
 export function withSource(record: ConnectionRecord, view: MeshView, network: string): ConnectionRecord {
@@ -10,4 +10,10 @@ export function withSource(record: ConnectionRecord, view: MeshView, network: st
   const workload = view.workloadByAddress(network, record.source.address.ip);
   if (workload === undefined) return record;
   return { ...record, source: { ...record.source, workload: summarizeWorkload(workload) } };
+}
+
+/** The same for a request that was told of. */
+export function withRequestSource(told: RequestRecord, view: MeshView, network: string): RequestRecord {
+  const connection = withSource(told.connection, view, network);
+  return connection === told.connection ? told : { ...told, connection };
 }

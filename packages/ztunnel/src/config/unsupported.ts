@@ -6,6 +6,9 @@ import type { Environment } from './env-reader.ts';
 
 /** Every variable of ours that the node proxy reads. */
 const OWN_NAMES = [
+  'AMBIT_ACCESS_LOG_FILTER',
+  'AMBIT_ACCESS_LOG_RATE',
+  'AMBIT_ACCESS_LOG_SAMPLE',
   'AMBIT_BIND_ADDRESS',
   'AMBIT_DEV_CA_CERT',
   'AMBIT_DEV_CA_KEY',
