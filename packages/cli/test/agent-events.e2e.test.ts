@@ -6,11 +6,10 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { listenTcp, NetNs, Reactor } from '@ambit/native';
-import { NftablesBackend } from '@ambit/cni';
+import { encodeFrame, NftablesBackend } from '@ambit/cni';
 import { SANDBOX_DIR, sandboxSkip, Topology, WatchedProcess } from '@ambit/testbed';
 import { sendFrame } from '../../cni/test/agent-socket.ts';
 import { FakeProxy } from '../../cni/test/fake-proxy.ts';
-import { encodeFrame } from '../../cni/src/plugin/frame.ts';
 import { startApiServer, type StoredObject } from '../../kube/test/api-server.ts';
 
 const MAIN = join(import.meta.dirname, '../src/main.ts');

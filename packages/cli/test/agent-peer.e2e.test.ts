@@ -36,6 +36,13 @@ describe('the node agent with a ztunnel of Istio', { skip, timeout: 120_000 }, (
 
     const open = await net.connect(web, cart.ip4, ECHO);
     await echo(open, 'before');
+    // A field that it does not know, and an ADD of what it serves: it ignores both.
+    for (const l7 of ['on', 'off,8080=on']) {
+      onN1.tell({ kind: 'put', pod: asAgentPod(web, { annotations: { 'ambit.io/l7': l7 } }) });
+      assert.equal(await call(web), 'ok');
+      await echo(open, `after ${l7}`);
+    }
+    await onN1.until(web.uid, 'enabled');
     await onN1.kill();
     onN1 = await AgentUnderTest.start(bed.node('n1'), [MEMBERS, put(web), put(late)]);
     for (const { uid } of [web, late]) await onN1.until(uid, 'enabled');

@@ -2,8 +2,8 @@
 //   const server = await startApiServer({ auth: { tokens: ['secret'] } });
 //   server.put({ apiVersion: 'v1', kind: 'Pod', metadata: { namespace: 'shop', name: 'web' }, … });
 //   createKubernetesSource({ kubeconfig: server.writeKubeconfig(directory), … }); …; await server.close();
-// Speaks: discovery (/apis/GROUP, /apis/GROUP/VERSION), list with limit and continue, watch with bookmarks, timeoutSeconds
-// and 410, fieldSelector (=, !=) and labelSelector (=), get, create and update with optimistic concurrency, JSON merge patch
+// Speaks: discovery (/apis/GROUP, /apis/GROUP/VERSION), list with limit and continue, watch with bookmarks, timeoutSeconds,
+// sendInitialEvents and 410, fieldSelector (=, !=) and labelSelector (=), get, create and update with optimistic concurrency, JSON merge patch
 // of objects and of their status, objects as metadata alone, TokenReview, bearer tokens and client certificates. Built-in lists carry no kind in their items, lists of CRDs do, as in the original.
 // One file, because all of it is one server's state. Faults: see `Faults`. Does not do: validation, defaults, admission, conversion (a version is only a name).
 import http from 'node:http';
@@ -183,9 +183,7 @@ export class ApiServer {
   /** Sends the present version to every watch that asked for bookmarks. */
   bookmark(): void {
     for (const watcher of this.#watchers) {
-      if (!watcher.wantsBookmarks) continue;
-      const metadata = { resourceVersion: String(this.store.version) };
-      this.#write(watcher, 'BOOKMARK', { apiVersion: watcher.apiVersion, kind: watcher.resource.kind, metadata });
+      if (watcher.wantsBookmarks) this.#bookmark(watcher);
     }
   }
 
@@ -412,6 +410,8 @@ export class ApiServer {
       this.#waiting.changed();
     });
     for (const event of past) this.#send(watcher, event);
+    // A watch that begins as a list does says where that ends.
+    if (query.get('sendInitialEvents') === 'true') this.#bookmark(watcher, { 'k8s.io/initial-events-end': 'true' });
   }
 
   #spread(event: StoreEvent): void {
@@ -429,6 +429,11 @@ export class ApiServer {
       const metadata = { ...previous.metadata, resourceVersion: String(version) };
       this.#write(watcher, 'DELETED', asVersion({ ...previous, metadata }, watcher.apiVersion));
     }
+  }
+
+  #bookmark(watcher: Watcher, annotations?: Readonly<Record<string, string>>): void {
+    const metadata = { resourceVersion: String(this.store.version), annotations };
+    this.#write(watcher, 'BOOKMARK', { apiVersion: watcher.apiVersion, kind: watcher.resource.kind, metadata });
   }
 
   #write({ response, resource, isMetadataOnly }: Watcher, type: string, object: object): void {
