@@ -4,14 +4,7 @@
 import { receiveMessageOnPort } from 'node:worker_threads';
 import { compilePolicies } from '@ambit/mesh';
 import { EventFd, type EventHandler, ownedFdCount, releaseMemory } from '@ambit/native';
-import {
-  type ConnectionRecord,
-  Engine,
-  type FrozenTunnel,
-  type L7Sniffer,
-  MemoryBudget,
-  type Tunnel,
-} from '@ambit/proxy';
+import { type ConnectionRecord, Engine, type FrozenTunnel, MemoryBudget, openSniffer, type Tunnel } from '@ambit/proxy';
 import { WorkerDesk } from '../admin/worker-desk.ts';
 import type { DnsCell } from '../dns/counters.ts';
 import { WorkerDns } from '../dns/worker-dns.ts';
@@ -32,16 +25,6 @@ import type { FromWorker, ToWorker, WorkerStart } from '../worker-protocol.ts';
 
 /** After the start, when everything is loaded. */
 const TIDY_MS = 3000;
-
-const UNREAD: L7Sniffer = {
-  skippableFromClient: Number.POSITIVE_INFINITY,
-  skippableFromServer: Number.POSITIVE_INFINITY,
-  fromClient() {},
-  fromServer() {},
-  end() {},
-  skipFromClient() {},
-  skipFromServer() {},
-};
 
 interface Question {
   readonly pod: PodProxy;
@@ -103,7 +86,7 @@ export class WorkerRuntime implements EventHandler {
       engine: this.#engine,
       settings: start.settings.l7,
       onRequest: (facts, request) => this.#requests.add(facts, request),
-      openSniffer: () => UNREAD,
+      openSniffer,
       pathTemplate: path => path,
     });
     this.#dns = new WorkerDns({
