@@ -148,6 +148,7 @@ export async function startMariadb(program: string): Promise<ForeignServer> {
     `--pid-file=${join(directory, 'pid')}`,
     '--innodb-flush-log-at-trx-commit=0',
     '--local-infile=1',
+    '--max-allowed-packet=64M',
   ];
   const child = spawn(program, args, { ...options, stdio: ['ignore', 'pipe', 'pipe'] });
   return await new RunningServer(child, port, directory).ready();
