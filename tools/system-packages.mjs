@@ -29,9 +29,14 @@ const NEEDED = [
   { programs: ['nginx'], packageName: 'nginx-light', unit: 'nginx' },
   { programs: ['/usr/lib/cni/bridge'], packageName: 'containernetworking-plugins' },
   { programs: ['podman'], packageName: 'podman', unit: 'podman.socket' },
+  { programs: ['pasta'], packageName: 'passt' },
+  { programs: ['/lib/systemd/systemd'], packageName: 'systemd' },
   // A shell without libraries, of which the tests make an image.
   { programs: ['busybox'], packageName: 'busybox-static' },
-  { programs: ['redis-server', 'psql'], packageName: 'redis-server', unit: 'redis-server' },
+  { programs: ['redis-server'], packageName: 'redis-server', unit: 'redis-server' },
+  { programs: ['/usr/lib/postgresql'], packageName: 'postgresql', unit: 'postgresql' },
+  { programs: ['wrk'], packageName: 'wrk' },
+  { programs: ['prometheus'], packageName: 'prometheus', unit: 'prometheus' },
 ];
 
 const POLICY = '/usr/sbin/policy-rc.d';

@@ -14,6 +14,9 @@ import { errorText, ZtunnelError } from './errors.ts';
 import type { CertificateAuthority } from './identity/certificate-authority.ts';
 import { CertificateManager, type CertificateState } from './identity/certificate-manager.ts';
 import { NO_AUTHORITY } from './identity/open-authority.ts';
+import { certificateFacts } from './insight/certificate-facts.ts';
+import { InsightDesk, type Interest } from './insight/insight-desk.ts';
+import { insightRoutes } from './insight/insight-routes.ts';
 import type { Fields, Log, Logger } from './log.ts';
 import { loadMesh, readStaticMesh, type StopWatching } from './mesh-source.ts';
 import { ZtunnelMetrics } from './metrics/ztunnel-metrics.ts';
@@ -60,6 +63,8 @@ export class Proxy {
   readonly #revocations: RevocationList | undefined;
   readonly #resolvers: ResolverFile;
   readonly #life: Life;
+  readonly #insight: InsightDesk;
+  #interest: Interest = { connections: false, requests: false };
   #xds: XdsSource | undefined;
   #zds: ZdsRunner | undefined;
 
@@ -97,16 +102,19 @@ export class Proxy {
         log: log.scope('ztunnel::supervisor'),
         lookup: destination => this.#xds?.lookup?.prepare(destination),
         onRecords: records => {
-          for (const record of records) {
-            const complete = withSource(record, this.#state, config.network);
-            this.#metrics.fold(complete);
-            this.#access.connection(complete);
-            this.#records?.write(complete);
+          const complete = records.map(record => withSource(record, this.#state, config.network));
+          for (const record of complete) {
+            this.#metrics.fold(record);
+            this.#access.connection(record);
+            this.#records?.write(record);
           }
+          this.#insight.onRecords(complete);
         },
         onDnsCounts: counts => this.#metrics.foldDns(counts),
         onRequests: requests => {
-          for (const told of requests) this.#access.request(withRequestSource(told, this.#state, config.network));
+          const complete = requests.map(told => withRequestSource(told, this.#state, config.network));
+          for (const told of complete) this.#access.request(told);
+          this.#insight.onRequests(complete);
         },
         onDnsRecords: records => logQueries(queries, records, uid => this.#supervisor.podInfo(uid)),
       },
@@ -130,6 +138,16 @@ export class Proxy {
       },
     );
     this.#metrics = this.#makeMetrics();
+    this.#insight = new InsightDesk({
+      clock: systemClock,
+      node: config.nodeName,
+      certificates: () => certificateFacts(this.#certificates.identityStates()),
+      onInterest: interest => {
+        this.#interest = interest;
+        this.#tellReaders();
+      },
+      log: log.scope('ztunnel::insight'),
+    });
     log.follow(() => this.#tellReaders());
     this.#resolvers = new ResolverFile(config.resolvConf, {
       log: log.scope('ztunnel::dns'),
@@ -205,6 +223,7 @@ export class Proxy {
       this.#access.close();
       await this.#records?.close();
       this.#metrics.close();
+      this.#insight.close();
       void admin?.close();
       void stats?.close();
       // A second close does nothing; one that still waits for a client does not hold up the end.
@@ -280,6 +299,7 @@ export class Proxy {
       life: () => this.#life.report,
       quit: () => shutdown.request('/quitquitquit'),
       now: systemClock.now,
+      more: insightRoutes(this.#insight, () => this.#supervisor.flushRecords(FLUSH_MS)),
     };
     try {
       return await serveAdmin(deps, { port: adminPort, ipv6: ipv6Enabled, address: bindAddress });
@@ -302,13 +322,15 @@ export class Proxy {
   /** Workers tell only what somebody reads; what that is changes with the log's levels. */
   #tellReaders(): void {
     this.#supervisor.setReaders(this.#readers());
-    this.#supervisor.setRequestReaders(this.#log.scope('access.l7').isEnabled('error') ? 'all' : 'none');
+    this.#supervisor.setRequestReaders(
+      this.#interest.requests || this.#log.scope('access.l7').isEnabled('error') ? 'all' : 'none',
+    );
   }
 
   /** What is read beyond the records that metrics are made of. Follows the log's levels. */
   #readers(): RecordReaders {
     return {
-      opens: this.#records !== undefined || this.#log.scope('access').isEnabled('debug'),
+      opens: this.#records !== undefined || this.#interest.connections || this.#log.scope('access').isEnabled('debug'),
       queries: this.#log.scope('dns').isEnabled('debug'),
     };
   }

@@ -16,6 +16,8 @@ export interface AdminDeps extends DumpDeps {
   /** Begins the drain. */
   readonly quit: () => void;
   readonly now: () => number;
+  /** Of other parts of the proxy. */
+  readonly more: ReadonlyMap<string, AdminRoute>;
 }
 
 export interface AdminRoute {
@@ -77,6 +79,7 @@ export function adminRoutes(deps: AdminDeps): ReadonlyMap<string, AdminRoute> {
       '/debug/pprof/heap/profiling',
       { methods: ['GET', 'POST'], answer: async query => (await profiles()).heapSampling(query) },
     ],
+    ...deps.more,
   ]);
 }
 

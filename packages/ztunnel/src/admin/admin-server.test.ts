@@ -43,6 +43,7 @@ async function start(
     life: () => ({ state: 'serving', sinceMs: 0, pending: [] }),
     quit: () => undefined,
     now: () => 90_000,
+    more: new Map(),
     ...more,
   };
   const server = await serveAdmin(deps, { port: 0, ipv6: false, ...listen });

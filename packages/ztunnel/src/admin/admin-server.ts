@@ -110,7 +110,7 @@ function split(url: string): readonly string[] {
   return at === -1 ? [url] : [url.slice(0, at), url.slice(at + 1)];
 }
 
-async function send(response: ServerResponse, { status, type, body, headers }: Reply): Promise<void> {
+async function send(response: ServerResponse, { status, type, body, headers, isLive }: Reply): Promise<void> {
   if (response.destroyed) return;
   response.setHeader('x-content-type-options', 'nosniff');
   response.setHeader('cache-control', 'no-store');
@@ -127,7 +127,7 @@ async function send(response: ServerResponse, { status, type, body, headers }: R
   for await (const piece of body) {
     if (response.destroyed) return;
     chunk += piece;
-    if (chunk.length < CHUNK_CHARS) continue;
+    if (isLive !== true && chunk.length < CHUNK_CHARS) continue;
     if (!response.write(chunk)) await drained(response);
     chunk = '';
   }

@@ -4,6 +4,8 @@ export interface Reply {
   readonly status: number;
   readonly type: string;
   readonly body: string | Uint8Array | AsyncIterable<string>;
+  /** Each piece is sent at once: whoever reads it watches. */
+  readonly isLive?: true;
   readonly headers?: Readonly<Record<string, string>>;
 }
 
