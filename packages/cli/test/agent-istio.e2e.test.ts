@@ -20,73 +20,74 @@ const STATUS = 'ambient.istio.io/redirection';
 const CHAIN = { cniVersion: '1.0.0', name: 'test', plugins: [{ type: 'bridge', bridge: 'cni0' }] };
 
 describe('our ztunnel under Istio’s CNI agent', { skip, timeout: 240_000 }, () => {
-  test('serves what it is sent, again after each restart, until it is told to stop', async () => {
-    await using mesh = await makeMesh('outside', { dnsCapture: true });
-    await using net = new Net();
-    const addPod = async (name: string) =>
-      mesh.bed.addPod({ node: 'n1', name, namespace: 'shop', serviceAccount: name });
-    const [web, cart, late] = [await addPod('web'), await addPod('cart'), await addPod('late')];
-    net.serve(cart, ECHO, socket => socket.pipe(socket));
-    await using cleanup = new AsyncDisposableStack();
-    const server = await startCluster();
-    cleanup.defer(async () => server.close());
-    const daemonSet = { name: 'istio-cni-node', namespace: 'istio-system' };
-    server.put({ apiVersion: 'apps/v1', kind: 'DaemonSet', metadata: daemonSet, spec: { template: { spec: {} } } });
-    for (const pod of [web, cart]) server.put(podObject(pod));
-    const status = (pod: Pod) => statusOf(server, pod);
-    const until = async (pod: Pod, wanted: string | undefined) => server.until(() => status(pod) === wanted);
+  for (const rules of ['nftables', 'iptables'] as const)
+    test(`serves what it is sent, again after each restart, until it is told to stop (${rules})`, async () => {
+      await using mesh = await makeMesh('outside', { dnsCapture: true });
+      await using net = new Net();
+      const addPod = async (name: string) =>
+        mesh.bed.addPod({ node: 'n1', name, namespace: 'shop', serviceAccount: name });
+      const [web, cart, late] = [await addPod('web'), await addPod('cart'), await addPod('late')];
+      net.serve(cart, ECHO, socket => socket.pipe(socket));
+      await using cleanup = new AsyncDisposableStack();
+      const server = await startCluster();
+      cleanup.defer(async () => server.close());
+      const daemonSet = { name: 'istio-cni-node', namespace: 'istio-system' };
+      server.put({ apiVersion: 'apps/v1', kind: 'DaemonSet', metadata: daemonSet, spec: { template: { spec: {} } } });
+      for (const pod of [web, cart]) server.put(podObject(pod));
+      const status = (pod: Pod) => statusOf(server, pod);
+      const until = async (pod: Pod, wanted: string | undefined) => server.until(() => status(pod) === wanted);
 
-    const zdsSocket = mesh.bed.node('n1').agent.path;
-    const node = cleanup.use(
-      await IstioNode.create({ server, nodeName: 'n1', zdsSocket, running: [web, cart] }, CHAIN),
-    );
-    let agent = await node.startAgent();
-    cleanup.defer(async () => void (await agent.stop()));
-    await until(web, 'pending');
-    let ztunnel = await startOurs(mesh.bed, 'n1');
-    await Promise.all([until(web, 'enabled'), until(cart, 'enabled')]);
+      const zdsSocket = mesh.bed.node('n1').agent.path;
+      const node = cleanup.use(
+        await IstioNode.create({ server, nodeName: 'n1', zdsSocket, rules, running: [web, cart] }, CHAIN),
+      );
+      let agent = await node.startAgent();
+      cleanup.defer(async () => void (await agent.stop()));
+      await until(web, 'pending');
+      let ztunnel = await startOurs(mesh.bed, 'n1');
+      await Promise.all([until(web, 'enabled'), until(cart, 'enabled')]);
 
-    const call = async (from: Pod) => tryEcho(net, from, cart.ip4, ECHO);
-    const isFrom = (name: string) => (line: { readonly [field: string]: unknown }) =>
-      line['direction'] === 'inbound' && line['src.identity'] === `spiffe://cluster.local/ns/shop/sa/${name}`;
-    assert.equal(await call(web), 'ok');
-    await awaitLine(ztunnel, isFrom('web'));
+      const call = async (from: Pod) => tryEcho(net, from, cart.ip4, ECHO);
+      const isFrom = (name: string) => (line: { readonly [field: string]: unknown }) =>
+        line['direction'] === 'inbound' && line['src.identity'] === `spiffe://cluster.local/ns/shop/sa/${name}`;
+      assert.equal(await call(web), 'ok');
+      await awaitLine(ztunnel, isFrom('web'));
 
-    // Its plugin, as it installed it, tells it of a pod whose process does not run yet.
-    const chain = JSON.parse(await readFile(join(node.netDirectory, '10-test.conflist'), 'utf8')) as {
-      plugins: object[];
-    };
-    const entry = chain.plugins.at(-1) ?? {};
-    server.put(podObject(late, { phase: 'Pending' }));
-    const added = await runPlugin(node.pluginPath, 'ADD', entry, late);
-    assert.equal(added.code, 0, added.stdout + added.stderr);
-    await until(late, 'enabled');
-    assert.equal(await call(late), 'ok');
-    await awaitLine(ztunnel, isFrom('late'));
+      // Its plugin, as it installed it, tells it of a pod whose process does not run yet.
+      const chain = JSON.parse(await readFile(join(node.netDirectory, '10-test.conflist'), 'utf8')) as {
+        plugins: object[];
+      };
+      const entry = chain.plugins.at(-1) ?? {};
+      server.put(podObject(late, { phase: 'Pending' }));
+      const added = await runPlugin(node.pluginPath, 'ADD', entry, late);
+      assert.equal(added.code, 0, added.stdout + added.stderr);
+      await until(late, 'enabled');
+      assert.equal(await call(late), 'ok');
+      await awaitLine(ztunnel, isFrom('late'));
 
-    ztunnel.process.kill('SIGKILL');
-    await ztunnel.ended;
-    assert.notEqual(await call(web), 'ok', 'members are refused while no ztunnel is there');
-    ztunnel = await startOurs(mesh.bed, 'n1');
-    for (const from of [web, late]) assert.equal(await call(from), 'ok');
+      ztunnel.process.kill('SIGKILL');
+      await ztunnel.ended;
+      assert.notEqual(await call(web), 'ok', 'members are refused while no ztunnel is there');
+      ztunnel = await startOurs(mesh.bed, 'n1');
+      for (const from of [web, late]) assert.equal(await call(from), 'ok');
 
-    await agent.stop();
-    assert.equal(await call(web), 'ok', 'without an agent everything goes on');
-    agent = await node.startAgent();
-    await awaitLine(ztunnel, ({ message }) => message === 'Disconnected from the CNI node agent');
-    for (const pod of [web, cart]) assert.equal(status(pod), 'enabled');
-    assert.equal(await call(web), 'ok');
+      await agent.stop();
+      assert.equal(await call(web), 'ok', 'without an agent everything goes on');
+      agent = await node.startAgent();
+      await awaitLine(ztunnel, ({ message }) => message === 'Disconnected from the CNI node agent');
+      for (const pod of [web, cart]) assert.equal(status(pod), 'enabled');
+      assert.equal(await call(web), 'ok');
 
-    server.remove('Pod', 'shop', 'late');
-    await refused(net, late);
-    server.put(
-      podObject(web, {}, { 'istio.io/dataplane-mode': 'none' }, annotationsOf(server.get('Pod', 'shop', 'web'))),
-    );
-    await until(web, undefined);
-    await refused(net, web);
-    assert.equal(await call(web), 'ok', 'in plain text');
-    assert.equal((await agent.stop()).code, 0);
-  });
+      server.remove('Pod', 'shop', 'late');
+      await refused(net, late);
+      server.put(
+        podObject(web, {}, { 'istio.io/dataplane-mode': 'none' }, annotationsOf(server.get('Pod', 'shop', 'web'))),
+      );
+      await until(web, undefined);
+      await refused(net, web);
+      assert.equal(await call(web), 'ok', 'in plain text');
+      assert.equal((await agent.stop()).code, 0);
+    });
 });
 
 describe('Istio’s CNI plugin at our agent', { skip, timeout: 240_000 }, () => {

@@ -48,6 +48,8 @@ export interface IstioNodeOptions {
   readonly nodeName: string;
   /** Where ztunnel finds the agent. */
   readonly zdsSocket: string;
+  /** With which it programs; the chart's default is iptables. */
+  readonly rules: 'nftables' | 'iptables';
   /** Pods with a process that the agent may find; others are told of by the plugin. */
   readonly running: readonly Pod[];
 }
@@ -93,7 +95,7 @@ export class IstioNode implements AsyncDisposable {
 
   /** Starts the agent and waits until it serves and has installed its plugin. */
   async startAgent(): Promise<WatchedProcess> {
-    const { server, nodeName, zdsSocket } = this.#options;
+    const { server, nodeName, zdsSocket, rules } = this.#options;
     const words = [join(this.#directory, 'root'), ISTIO_CNI_BIN, ISTIO_CNI_PLUGIN_BIN, ...this.#cgroups];
     const args = ['--mount', '--propagation', 'slave', 'sh', '-c', CONTAINER, 'sh', ...words];
     const env = {
@@ -115,7 +117,10 @@ export class IstioNode implements AsyncDisposable {
       ENABLE_AMBIENT_DETECTION_RETRY: 'false',
       CHAINED_CNI_PLUGIN: 'true',
       EXCLUDE_NAMESPACES: 'kube-system',
-      NATIVE_NFTABLES: 'true',
+      NATIVE_NFTABLES: String(rules === 'nftables'),
+      // Where both variants are installed, its own look at legacy's leaves empty tables there, which after a restart it takes for
+      // rules: it then changes the variant, and no longer finds what it programmed.
+      FORCE_IPTABLES_BINARY: 'nft',
       REPAIR_ENABLED: 'true',
       REPAIR_REPAIR_PODS: 'true',
       REPAIR_NODE_NAME: nodeName,
