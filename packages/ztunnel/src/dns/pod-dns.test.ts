@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, test } from 'node:test';
 import dnsPacket from 'dns-packet';
-import type { DnsDecision, Ip } from '@ambit/mesh';
+import { createWorkload, type DnsDecision, type Ip, type Workload } from '@ambit/mesh';
 import {
   bindTo,
   Errno,
@@ -26,7 +26,7 @@ import { SocketFactory } from '../worker/socket-factory.ts';
 import { workerSettings } from '../worker-settings.ts';
 import { FrameSplitter } from './codec/frames.ts';
 import { Flag, Rcode } from './codec/numbers.ts';
-import type { DnsFromWorker } from './dns-messages.ts';
+import type { DnsFromWorker, DnsPodCounts } from './dns-messages.ts';
 import {
   type Answering,
   answerFor,
@@ -38,6 +38,7 @@ import {
   setOf,
   turnUntil,
 } from './dns-testing.ts';
+import { MeshLabels } from './mesh-labels.ts';
 import { PodDns } from './pod-dns.ts';
 import { WorkerDns } from './worker-dns.ts';
 
@@ -57,6 +58,7 @@ let told: DnsFromWorker[];
 let closers: Array<() => void>;
 let ownedBefore: number;
 let closedCount: number;
+let workload: Workload | undefined;
 
 beforeEach(() => {
   ownedBefore = ownedFdCount();
@@ -65,6 +67,7 @@ beforeEach(() => {
   told = [];
   closers = [];
   closedCount = 0;
+  workload = undefined;
   shared = new WorkerDns({
     engine,
     settings: { address: LOOPBACK, port, ipv6: false, recordQueries: true },
@@ -74,7 +77,7 @@ beforeEach(() => {
   pod = new PodDns(shared, {
     uid: 'pod',
     sockets: new SocketFactory(settings, undefined),
-    workload: () => undefined,
+    workload: () => workload,
     onNoFds: () => undefined,
     onClosed: () => closedCount++,
   });
@@ -455,4 +458,50 @@ test('an address in use is an error that names it', () => {
   });
   assert.throws(() => second.open(), /EADDRINUSE.*UDP/);
   second.close();
+});
+
+test('a name that cannot be the mesh’s is forwarded unasked, from a pod that is known', () => {
+  resolve(query => [answerFor(query)]);
+  shared.setLabels(new MeshLabels(['cart.shop.svc.cluster.local'], 'cluster.local').bits);
+  const asked = (): number => told.filter(({ type }) => type === 'needDns').length;
+  const client = udpClient();
+  sendUdp(client, queryFor('www.example.com', 'A', 1));
+  turnUntil(engine, () => asked() === 1, 'a question about an unknown pod');
+  workload = createWorkload({ uid: 'w', name: 'web', namespace: 'shop' });
+  sendUdp(client, queryFor('www.example.com', 'A', 2));
+  assert.equal(receiveUdp(client).readUInt16BE(0), 2);
+  assert.equal(asked(), 1);
+  sendUdp(client, queryFor('cart.shop', 'A', 3));
+  turnUntil(engine, () => asked() === 2, 'a question about a name that may be of the mesh');
+});
+
+test('what is counted is told with who the pod is, also after the mesh has forgotten it', () => {
+  resolve(query => [answerFor(query)]);
+  workload = createWorkload({ uid: 'w', name: 'web', namespace: 'shop' });
+  const counts = (): readonly DnsPodCounts[] => told.flatMap(each => (each.type === 'dnsCounts' ? each.counts : []));
+  const client = udpClient();
+  for (const id of [1, 2]) {
+    sendUdp(client, queryFor('www.example.com', 'TXT', id));
+    receiveUdp(client);
+  }
+  shared.counts.tell();
+  const [first] = counts();
+  assert.equal(first?.uid, 'pod');
+  assert.equal(first?.source?.name, 'web');
+  assert.deepEqual(
+    first?.cells.map(({ query, protocol, requests, upstreamRequests }) => [
+      query,
+      protocol,
+      requests,
+      upstreamRequests,
+    ]),
+    [['TXT', 'udp', 2, 1]],
+  );
+  assert.equal(first?.keptAnswers, 1);
+  workload = undefined;
+  pod.countHost('db.example.com');
+  shared.counts.tell();
+  const [, second] = counts();
+  assert.equal(second?.source?.name, 'web');
+  assert.deepEqual(second?.onDemand, [{ hostname: 'db.example.com', count: 1 }]);
 });
