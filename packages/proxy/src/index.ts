@@ -25,6 +25,7 @@ export {
   type TunnelPeer,
 } from './hbone-pool.ts';
 export { type DetectingSniffer, openSniffer } from './l7/detect.ts';
+export { MAX_TEMPLATE_SEGMENTS, pathTemplate } from './l7/path-template.ts';
 export { PlaintextTap, type TcpSide } from './l7/plaintext-tap.ts';
 export { RequestTallies, type TallyLabels } from './l7/request-tallies.ts';
 export { COUNTS_ONLY, type L7Options } from './l7/sniffer-options.ts';

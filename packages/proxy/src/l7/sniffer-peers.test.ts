@@ -417,7 +417,7 @@ describe('gRPC peers', () => {
         });
       });
     const statuses = await Promise.all(
-      Array.from({ length: 500 }, (_, i) => unary(i % 50 === 49 ? 13 : (i * 331) % 4000)),
+      Array.from({ length: 500 }, (_, i) => unary(i % 50 === 49 ? 13 : 14 + ((i * 331) % 4000))),
     );
     const stream = client.makeBidiStreamRequest('/test.Echo/Streams', identity, identity);
     let echoed = 0;
