@@ -24,8 +24,8 @@ function record(id: string, more: Partial<ConnectionRecord> = {}): ConnectionRec
   };
 }
 
-async function take(lines: AsyncIterator<string>): Promise<Array<Record<string, unknown>>> {
-  const { value } = await lines.next();
+async function take(lines: AsyncIterator<string, unknown>): Promise<Array<Record<string, unknown>>> {
+  const { value }: IteratorResult<unknown, unknown> = await lines.next();
   return String(value)
     .split('\n')
     .filter(line => line !== '')
