@@ -505,3 +505,21 @@ test('what is counted is told with who the pod is, also after the mesh has forgo
   assert.equal(second?.source?.name, 'web');
   assert.deepEqual(second?.onDemand, [{ hostname: 'db.example.com', count: 1 }]);
 });
+
+test('answers go out before bulk traffic of the same turn', () => {
+  const client = udpClient();
+  const notImplemented = queryFor('x', 'A', 5);
+  notImplemented[2] = 0x28;
+  sendUdp(client, notImplemented);
+  let seen = -1;
+  engine.enqueue({
+    queued: false,
+    isBulk: true,
+    pump: () => {
+      seen = recvFrom(client, slab, 0, slab.size, peers, 1);
+    },
+  });
+  engine.turn(0);
+  assert.ok(seen > 0);
+  assert.equal(rcode(Buffer.from(slab.bytes.subarray(0, seen))), Rcode.NOTIMP);
+});

@@ -50,6 +50,20 @@ export class UdpListener implements EventHandler, Pumpable {
   }
 
   pump(): void {
+    this.#takeQueries();
+    // Not at the end of the turn, which bulk traffic of the same worker comes before.
+    this.#deps.output.flush();
+  }
+
+  /** What is being sent goes out first; what was not read is lost. */
+  close(): void {
+    if (!this.#fd.isOpen) return;
+    this.#deps.output.flush();
+    this.#deps.engine.reactor.remove(this.#registration);
+    this.#fd.close();
+  }
+
+  #takeQueries(): void {
     const { input, onQuery, engine } = this.#deps;
     for (let batch = 0; batch < BATCHES_PER_TURN; batch++) {
       if (!this.#fd.isOpen) return;
@@ -70,14 +84,6 @@ export class UdpListener implements EventHandler, Pumpable {
       if (n < RECEIVED_AT_ONCE) return;
     }
     engine.enqueue(this);
-  }
-
-  /** What is being sent goes out first; what was not read is lost. */
-  close(): void {
-    if (!this.#fd.isOpen) return;
-    this.#deps.output.flush();
-    this.#deps.engine.reactor.remove(this.#registration);
-    this.#fd.close();
   }
 }
 

@@ -1,4 +1,5 @@
-// Datagrams on their way out, gathered over a turn and sent with one system call for each listener. One for the worker.
+// Datagrams on their way out, gathered until their listener has taken all its queries, or over a turn, and sent with one system
+// call. One for the worker.
 import { Errno, type Fd, type UdpAddresses, UdpBatch } from '@ambit/native';
 import type { Engine, Flushable } from '@ambit/proxy';
 
@@ -19,7 +20,7 @@ export class UdpOutput implements Flushable {
     this.#engine = engine;
   }
 
-  /** Queues a copy for the peer in place `index` of `peers`, to be sent from `fd` at the end of the turn. */
+  /** Queues a copy for the peer in place `index` of `peers`, to be sent from `fd` at the end of the turn at the latest. */
   send(fd: Fd, bytes: Buffer, length: number, peers: UdpAddresses, index: number): void {
     if (this.#fd !== fd || this.#count === PLACES) this.flush();
     const place = this.#count++;
