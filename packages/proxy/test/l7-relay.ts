@@ -10,8 +10,12 @@ export class L7Relay implements AsyncDisposable {
   readonly #sockets = new Set<Socket>();
   /** One for each connection, in the order they were accepted. */
   readonly recorders: L7Recorder[] = [];
+  /** Ports from which it has dialled, in the same order. */
+  readonly ports: number[] = [];
   /** Bytes that no reader saw. */
   skippedBytes = 0;
+  /** Changes in place what the server says, once it was shown: for servers that tell clients where they listen. */
+  rewrite: ((bytes: Uint8Array) => void) | undefined = undefined;
 
   private constructor(targetPort: number, makeReader: (listener: L7Listener) => L7Sniffer) {
     this.#server = createServer(client => this.#carry(client, targetPort, makeReader));
@@ -29,6 +33,11 @@ export class L7Relay implements AsyncDisposable {
     return (this.#server.address() as AddressInfo).port;
   }
 
+  /** Waits until all connections that it carries just now have ended. */
+  async idle(): Promise<void> {
+    await Promise.all([...this.#sockets].map(socket => new Promise(resolve => socket.once('close', resolve))));
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     const closed = once(this.#server, 'close');
     this.#server.close();
@@ -41,6 +50,7 @@ export class L7Relay implements AsyncDisposable {
     this.recorders.push(recorder);
     const reader = makeReader(recorder);
     const server = connect(targetPort, '127.0.0.1');
+    server.on('connect', () => this.ports.push(server.localPort ?? 0));
     let isOver = false;
     const finish = (byClient: boolean): void => {
       if (!isOver) reader.end(byClient, performance.now());
@@ -54,6 +64,7 @@ export class L7Relay implements AsyncDisposable {
       from.setNoDelay(true);
       from.on('data', (bytes: Uint8Array) => {
         if (!isOver) this.#show(reader, bytes, isClient);
+        if (!isClient) this.rewrite?.(bytes);
         if (!to.write(bytes)) from.pause();
       });
       to.on('drain', () => from.resume());
