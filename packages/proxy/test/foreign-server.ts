@@ -57,10 +57,11 @@ class RunningServer implements ForeignServer {
     child.stderr?.setEncoding('utf8').on('data', listen);
   }
 
-  async ready(): Promise<this> {
+  /** @param words that it has to say besides accepting connections; '' for none */
+  async ready(words: string): Promise<this> {
     const deadline = performance.now() + START_LIMIT_MS;
     for (;;) {
-      if (await accepts(this.port)) return this;
+      if ((await accepts(this.port)) && this.#words.includes(words)) return this;
       if (this.#child.exitCode !== null || performance.now() > deadline) {
         await this[Symbol.asyncDispose]();
         throw new Error(`the server did not come up on port ${this.port}: ${this.#words}`);
@@ -118,7 +119,8 @@ export async function startPostgresql(programs: string): Promise<ForeignServer> 
   const port = await freePort();
   const args = ['-D', data, '-h', '127.0.0.1', '-p', String(port), '-k', directory, '-c', 'fsync=off'];
   const child = spawn(join(programs, 'postgres'), args, { ...options, stdio: ['ignore', 'pipe', 'pipe'] });
-  return await new RunningServer(child, port, directory).ready();
+  // It accepts connections, to refuse them, while it is still starting.
+  return await new RunningServer(child, port, directory).ready('ready to accept connections');
 }
 
 /** Redis of Debian without any file. */
@@ -127,7 +129,7 @@ export async function startRedis(program: string): Promise<ForeignServer> {
   const port = await freePort();
   const args = ['--port', String(port), '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no', '--dir', directory];
   const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'] });
-  return await new RunningServer(child, port, directory).ready();
+  return await new RunningServer(child, port, directory).ready('');
 }
 
 /** MariaDB of Debian with a user `root` who needs no password. */
@@ -151,5 +153,5 @@ export async function startMariadb(program: string): Promise<ForeignServer> {
     '--max-allowed-packet=64M',
   ];
   const child = spawn(program, args, { ...options, stdio: ['ignore', 'pipe', 'pipe'] });
-  return await new RunningServer(child, port, directory).ready();
+  return await new RunningServer(child, port, directory).ready('');
 }
