@@ -155,11 +155,19 @@ describe('the ZDS server', () => {
     await agent.enrolled('u1', soon());
     const third = proxy();
     await third.takeSnapshot();
+    agent.add('u1', { ...INFO, l7: 'off' }, held);
+    assert.equal((await third.next()).request.kind, 'add');
+    third.ack();
+    third.close();
+    assert.deepEqual((await old.next()).request, { kind: 'add', uid: 'u1', info: { ...INFO, l7: 'off' } });
+    old.ack();
+    const fourth = proxy();
+    await fourth.takeSnapshot();
     const removed = agent.remove('u1');
     assert.equal((await old.next()).request.kind, 'del');
-    assert.equal((await third.next()).request.kind, 'del');
+    assert.equal((await fourth.next()).request.kind, 'del');
     old.ack();
-    third.ack('no such pod');
+    fourth.ack('no such pod');
     await removed;
   });
 

@@ -48,7 +48,7 @@ interface Attempt {
 
 interface Connection {
   readonly session: ZdsSession;
-  /** Pods this proxy has been told of, with the namespace that went along; undefined: kept. */
+  /** Pods this proxy has been told of, by what it was told; undefined: kept. */
   readonly told: Map<string, string | undefined>;
   readonly snapshot: PromiseWithResolvers<void>;
   isSynced: boolean;
@@ -229,8 +229,8 @@ export class ZdsServer {
     this.#log.info('A ztunnel went', { reason: why.message, code: why.code, connections: this.connections });
     const last = this.#last();
     if (last !== undefined) {
-      // Pods that only the lost proxy was told of go to the one that counts now.
-      for (const pod of this.#pods.values()) if (last.told.get(pod.uid) !== pod.held.key) this.#sendAdd(last, pod);
+      // What only the lost proxy was told goes to the one that counts now.
+      for (const pod of this.#pods.values()) if (last.told.get(pod.uid) !== wordOf(pod)) this.#sendAdd(last, pod);
     }
     this.#options.events?.onConnections?.();
   }
@@ -242,7 +242,7 @@ export class ZdsServer {
 
   #sendAdd(connection: Connection, pod: Announced): void {
     if (pod.attempt.state !== 'open') pod.attempt = newAttempt();
-    connection.told.set(pod.uid, pod.held.key);
+    connection.told.set(pod.uid, wordOf(pod));
     connection.session.send({
       request: { kind: 'add', uid: pod.uid, info: pod.info },
       netns: pod.held.fd,
@@ -272,6 +272,11 @@ export class ZdsServer {
   #checkOpen(): void {
     if (this.#isClosed) throw new CniError('enrol.disconnected', 'the node agent is ending');
   }
+}
+
+/** What an `add` may say anew of a pod. */
+function wordOf({ held, info }: Announced): string {
+  return `${held.key} ${info.l7 ?? ''}`;
 }
 
 async function sendDel(session: ZdsSession, uid: string): Promise<void> {
