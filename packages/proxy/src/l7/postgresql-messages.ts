@@ -105,7 +105,7 @@ function word32(bytes: Uint8Array, at: number): number {
 
 /**
  * Whether a connection whose first bytes from `side` these are speaks PostgreSQL. The client speaks first.
- * @returns 'more' with fewer than 8 bytes that could still be it
+ * @returns 'more' with fewer than 8 bytes that could still be it, or 9 where they could be Kafka's too
  */
 export function probePostgresql(
   bytes: Uint8Array,
@@ -114,7 +114,7 @@ export function probePostgresql(
   side: 'client' | 'server',
 ): 'yes' | 'no' | 'more' {
   if (side === 'server') return 'no';
-  if (end - start >= 8) return startupKind(bytes, start) === 'unknown' ? 'no' : 'yes';
+  if (end - start >= 8) return probeStartup(bytes, start, end);
   // A length below 10 000 has two zeros in front; versions and odd numbers begin with 0 3 or 4 210.
   const couldBe =
     isOneOf(bytes[start], start < end, 0, 0) &&
@@ -122,6 +122,17 @@ export function probePostgresql(
     isOneOf(bytes[start + 4], start + 4 < end, 0, 4) &&
     isOneOf(bytes[start + 5], start + 5 < end, 3, 210);
   return couldBe ? 'more' : 'no';
+}
+
+// Kafka's Metadata request of any version looks the same up to here: API 3, version, then a number that is small. PostgreSQL
+// goes on with the name of a parameter, or ends with a zero where Kafka has more.
+function probeStartup(bytes: Uint8Array, start: number, end: number): 'yes' | 'no' | 'more' {
+  const kind = startupKind(bytes, start);
+  if (kind === 'unknown') return 'no';
+  if (kind !== 'startup' || word32(bytes, start) === 9) return 'yes';
+  if (end - start === 8) return 'more';
+  const letter = bytes[start + 8] ?? 0;
+  return letter > 0x20 && letter < 0x7f ? 'yes' : 'no';
 }
 
 function isOneOf(byte: number | undefined, isThere: boolean, first: number, second: number): boolean {

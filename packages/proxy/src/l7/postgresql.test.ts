@@ -237,17 +237,21 @@ describe('PostgresqlReader', () => {
 });
 
 describe('probePostgresql', () => {
-  test('knows each first message of a client, and wants no more than eight bytes', () => {
-    for (const first of [
-      STARTUP,
-      ENCRYPT,
-      untyped(80_877_104),
-      untyped(80_877_102, '12345678'),
-      untyped(0x3_0002, 'a\0b\0\0'),
-    ]) {
-      for (let end = 0; end < 8; end++) assert.equal(probePostgresql(first, 0, end, 'client'), 'more');
-      assert.equal(probePostgresql(first, 0, 8, 'client'), 'yes');
-      assert.equal(probePostgresql(first, 0, 8, 'server'), 'no');
+  test('knows each first message of a client, and wants no more than nine bytes', () => {
+    const parameters = untyped(0x3_0002, 'a\0b\0\0');
+    const others = [ENCRYPT, untyped(80_877_104), untyped(80_877_102, '12345678'), untyped(0x3_0000, '\0')];
+    for (const first of [STARTUP, parameters, ...others]) {
+      const enough = first === STARTUP || first === parameters ? 9 : 8;
+      for (let end = 0; end < enough; end++) assert.equal(probePostgresql(first, 0, end, 'client'), 'more');
+      assert.equal(probePostgresql(first, 0, enough, 'client'), 'yes');
+      assert.equal(probePostgresql(first, 0, enough, 'server'), 'no');
+    }
+  });
+
+  test('a Kafka client that begins with Metadata is no client of PostgreSQL', () => {
+    for (let version = 0; version <= 12; version++) {
+      const first = Buffer.from([0, 0, 0, 0x20, 0, 3, 0, version, 0, 0, 0, 1, 0, 4, ...Buffer.from('shop')]);
+      assert.equal(probePostgresql(first, 0, first.length, 'client'), 'no');
     }
   });
 
