@@ -193,6 +193,7 @@ meshCommand('up')
   .option('--rootless', 'a mesh of your own without root: no way out, no published ports')
   .option('--foreground', 'stay in the foreground, for another supervisor')
   .option('--owner <uid>', 'user who may start workloads besides root (default: who called, through sudo too)')
+  .addOption(new Option('--way-out <tool>').hideHelp())
   .addHelpText(
     'after',
     `
@@ -235,6 +236,7 @@ meshCommand('run')
   .option('-d, --detach', 'in the background; ambit logs shows what it prints')
   .option('--no-mesh', 'a network and a name, but outside the mesh')
   .addOption(new Option('--log-to <file>').hideHelp())
+  .addOption(new Option('--published-from <fd>').hideHelp())
   .passThroughOptions()
   .addHelpText(
     'after',
@@ -255,12 +257,14 @@ Its exit status is the command's. Ours: 1 refused, 2 wrong usage, 3 the mesh is 
 meshCommand('ps')
   .description("List the workloads of this machine's mesh.")
   .option('-n, --namespace <name>', 'of one namespace only')
+  .option('-w, --watch', 'show it again whenever it changes, until Ctrl-C')
   .addOption(new Option('-o, --output <format>', 'output format').choices(['table', 'wide', 'json']).default('table'))
   .addHelpText(
     'after',
     `
 Examples:
   ambit ps                             what runs, and whether it is protected
+  ambit ps --watch                     and how that changes
   ambit ps -o wide                     with processes and commands
   ambit ps -n shop -o json             for scripts
 

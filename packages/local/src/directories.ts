@@ -57,6 +57,9 @@ export function localPaths({ state, run }: LocalDirectories) {
     ztunnelSocket: join(run, 'ztunnel.sock'),
     token: join(run, 'token'),
     upStatus: join(run, 'up.json'),
+    /** What the way out of a mesh without root said last, and the resolvers that it leads to. */
+    wayOutLog: join(state, 'log', 'way-out.log'),
+    resolvers: join(run, 'resolv.conf'),
   } as const;
 }
 

@@ -141,7 +141,7 @@ export class LocalWorkloads implements PodSource {
    */
   async create(request: WorkloadRequest, caller: number): Promise<Workload> {
     const key = workloadKey(request);
-    if (caller !== 0) checkPorts(request.publish);
+    if (caller !== 0 && request.publisher === 'agent') checkPorts(request.publish);
     if (this.#events === undefined) throw new LocalError('local.not_up', 'the agent has not begun yet');
     if (this.#entries.has(key) || this.#reserved.has(key)) {
       throw new LocalError('local.name_taken', `there is a workload ${key} already`, {
@@ -240,6 +240,7 @@ export class LocalWorkloads implements PodSource {
     };
     this.#numbers.reserve(workload.number);
     this.#entries.set(workloadKey(workload), entry);
+    if (workload.publisher === 'runner') return entry;
     for (const port of workload.publish) entry.forwarders.push(await PortForwarder.open(port, workload.ip4));
     return entry;
   }

@@ -1,6 +1,6 @@
 // A port of the host that leads to a port of a workload: bytes both ways, each direction ended for itself, a bound on
 // connections. To the workload the caller is the host, outside the mesh.
-import { connect, createServer, type Server, type Socket } from 'node:net';
+import { connect, createServer, type ListenOptions, type Server, type Socket } from 'node:net';
 import { once } from 'node:events';
 import { LocalError } from './errors.ts';
 import type { PublishedPort } from './workload.ts';
@@ -19,6 +19,15 @@ export class PortForwarder {
 
   /** @param host address of the workload @throws local.port_taken */
   static async open({ ip, hostPort, port }: PublishedPort, host: string): Promise<PortForwarder> {
+    return PortForwarder.#listen({ host: ip, port: hostPort }, `${ip}:${hostPort}`, port, host);
+  }
+
+  /** On a socket that listens already, on a network that may be another. @param fd becomes the forwarder's */
+  static async adopt(fd: number, port: number, host: string): Promise<PortForwarder> {
+    return PortForwarder.#listen({ fd }, `descriptor ${fd}`, port, host);
+  }
+
+  static async #listen(where: ListenOptions & { fd?: number }, name: string, port: number, host: string) {
     const sockets = new Set<Socket>();
     const server = createServer({ allowHalfOpen: true, noDelay: true }, incoming => {
       const outgoing = connect({ host, port, allowHalfOpen: true, noDelay: true, timeout: CONNECT_TIMEOUT_MS });
@@ -27,12 +36,12 @@ export class PortForwarder {
       join(incoming, outgoing, sockets);
     });
     server.maxConnections = MAX_CONNECTIONS;
-    server.listen({ host: ip, port: hostPort });
+    server.listen(where);
     try {
       await once(server, 'listening');
     } catch (cause) {
       const reason = cause instanceof Error && 'code' in cause ? String(cause.code) : String(cause);
-      throw new LocalError('local.port_taken', `cannot listen on ${ip}:${hostPort}: ${reason}`, {
+      throw new LocalError('local.port_taken', `cannot listen on ${name}: ${reason}`, {
         next: 'publish another port: --publish HOSTPORT:PORT',
         cause,
       });

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { hostsFile, resolvConf } from './resolver-files.ts';
+import { forwardedResolvConf, hostsFile, resolvConf } from './resolver-files.ts';
 
 const FACTS = {
   hostText: '# made by hand\nnameserver 127.0.0.53\nsearch corp.example .\noptions edns0 ndots:1\n',
@@ -34,4 +34,13 @@ test('a workload knows itself and localhost', () => {
   assert.match(text, /^127\.0\.0\.1 localhost$/m);
   assert.match(text, /^10\.62\.0\.2 cart cart\.shop\.svc\.cluster\.local$/m);
   assert.match(text, /^fd00:62::2 cart /m);
+});
+
+test('a network that reaches none of the host’s resolvers asks who forwards to them; one that reaches some keeps its file', () => {
+  assert.equal(
+    forwardedResolvConf(FACTS.hostText, '169.254.1.1'),
+    'nameserver 169.254.1.1\nsearch corp.example\noptions edns0 ndots:1\n',
+  );
+  assert.equal(forwardedResolvConf('nameserver ::1\nnameserver 192.0.2.53\n', '169.254.1.1'), undefined);
+  assert.equal(forwardedResolvConf('', '169.254.1.1'), 'nameserver 169.254.1.1\n', 'without one, 127.0.0.1 is asked');
 });

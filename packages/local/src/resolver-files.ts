@@ -33,16 +33,32 @@ export function resolvConf(workload: Pick<Workload, 'namespace' | 'isMember'>, f
   return lines([`nameserver ${facts.hostIp}`, `search ${search.join(' ')}`, `options ${options.join(' ')}`]);
 }
 
+/**
+ * The host's file for a network that reaches none of its resolvers, since all are on its loopback: `forwarder` in their
+ * place. undefined: the file is good as it is.
+ */
+export function forwardedResolvConf(hostText: string, forwarder: string): string | undefined {
+  const host = parseResolvConf(hostText);
+  if (host.nameservers.some(isReachable)) return undefined;
+  return configLines({ ...host, nameservers: [forwarder] });
+}
+
 /** A resolver on the host's loopback is out of reach from another network: then the real ones, if they are known. */
 function outsideResolvConf(host: ResolverConfig, { realText }: ResolverFacts): string {
-  const isReachable = (ip: string) => !ip.startsWith('127.') && ip !== '::1';
   const own = host.nameservers.filter(isReachable);
   const real = realText === undefined ? [] : parseResolvConf(realText).nameservers.filter(isReachable);
-  const nameservers = (own.length > 0 ? own : real).slice(0, MAX_NAMESERVERS);
+  return configLines({ ...host, nameservers: (own.length > 0 ? own : real).slice(0, MAX_NAMESERVERS) });
+}
+
+function isReachable(ip: string): boolean {
+  return !ip.startsWith('127.') && ip !== '::1';
+}
+
+function configLines({ nameservers, search, options }: ResolverConfig): string {
   return lines([
     ...nameservers.map(ip => `nameserver ${ip}`),
-    ...(host.search.length > 0 ? [`search ${host.search.join(' ')}`] : []),
-    ...(host.options.length > 0 ? [`options ${host.options.join(' ')}`] : []),
+    ...(search.length > 0 ? [`search ${search.join(' ')}`] : []),
+    ...(options.length > 0 ? [`options ${options.join(' ')}`] : []),
   ]);
 }
 

@@ -35,7 +35,13 @@ test('services are read as written, the target the port unless named', () => {
 });
 
 test('a request is taken whole or refused by field', () => {
-  assert.deepEqual(readWorkloadRequest(REQUEST), { ...REQUEST, version: undefined, logPath: undefined });
+  assert.deepEqual(readWorkloadRequest(REQUEST), {
+    ...REQUEST,
+    publisher: 'agent',
+    version: undefined,
+    logPath: undefined,
+  });
+  assert.equal(readWorkloadRequest({ ...REQUEST, publisher: 'runner' }).publisher, 'runner');
   const wrong: Record<string, unknown> = {
     name: '../../etc',
     namespace: 'a.b',

@@ -25,6 +25,8 @@ export interface WorkloadRequest {
   readonly isMember: boolean;
   readonly version: string | undefined;
   readonly publish: readonly PublishedPort[];
+  /** Who listens there: a mesh without root is not on the host's network, and the runner brings the ports with it. */
+  readonly publisher: 'agent' | 'runner';
   readonly services: readonly ServicePort[];
   readonly command: readonly string[];
   /** The workload's first process, which waits in a network namespace of its own. */
@@ -115,12 +117,13 @@ export function checkNames(fields: Readonly<Record<string, unknown>>) {
 }
 
 function readCommon(fields: Record<string, unknown>) {
-  const { isMember, version, publish, services, command, logPath } = fields;
+  const { isMember, version, publish, publisher, services, command, logPath } = fields;
   return {
     ...checkNames(fields),
     isMember: isMember === true,
     version: version === undefined ? undefined : readText(version, 'version', VERSION),
     publish: readList(publish, 'publish', MAX_PORTS).map(readPublished),
+    publisher: publisher === 'runner' ? ('runner' as const) : ('agent' as const),
     services: readList(services, 'services', MAX_PORTS).map(readService),
     command: readList(command, 'command', MAX_WORDS).map(word => readText(word, 'command', /^/)),
     logPath: logPath === undefined ? undefined : readText(logPath, 'logPath', /^\/.{1,4000}$/),

@@ -30,6 +30,7 @@ const REQUEST = {
   isMember: true,
   version: undefined,
   publish: [],
+  publisher: 'agent' as const,
   services: [],
   logPath: undefined,
 };

@@ -1,29 +1,59 @@
-// `ambit ps`: what runs in the mesh of this machine, commands and containers.
+// `ambit ps`: what runs in the mesh of this machine, commands and containers; with --watch as it changes.
+import { setTimeout as delay } from 'node:timers/promises';
 import type { ContainerView, WorkloadView } from '@ambit/local';
 import { columns } from '../render/columns.ts';
-import { processOutput } from '../render/output.ts';
+import { type Output, processOutput } from '../render/output.ts';
 import { ageText, directoriesOf, listMesh, type MeshFlags, type MeshListing, tell } from './local-mesh.ts';
 
 export interface PsFlags extends MeshFlags {
   readonly namespace?: string;
+  readonly watch?: boolean;
   readonly output: 'table' | 'wide' | 'json';
 }
+
+const PERIOD_MS = 1_000;
+/** To the first cell of the terminal, and all after it away: no flicker, as a cleared screen has. */
+const REDRAW = ['\u001B[H', '\u001B[J'] as const;
 
 export async function ps(flags: PsFlags): Promise<number> {
   const output = processOutput();
   try {
-    const { workloads, containers } = await listMesh(directoriesOf(flags));
-    const isShown = (namespace: string) => flags.namespace === undefined || namespace === flags.namespace;
-    const shown = {
-      workloads: workloads.filter(({ namespace }) => isShown(namespace)),
-      containers: containers.filter(({ pod }) => isShown(pod.namespace)),
-    };
-    const isJson = flags.output === 'json';
-    output.answer(isJson ? `${JSON.stringify(shown, undefined, 2)}\n` : table(shown, flags.output === 'wide'));
+    if (flags.watch === true) await watch(output, flags);
+    else output.answer(listingText(await list(flags), flags));
     return 0;
   } catch (error) {
     return tell(output, error);
   }
+}
+
+/** On a terminal the one table, redrawn each second; elsewhere whatever changed it, as it does. Until Ctrl-C, or its end. */
+async function watch(output: Output, flags: PsFlags): Promise<void> {
+  const stop = new AbortController();
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => stop.abort());
+  const isDrawn = process.stdout.isTTY && flags.output !== 'json';
+  let before: string | undefined;
+  while (!stop.signal.aborted) {
+    const listing = await list(flags);
+    const now = JSON.stringify(listing);
+    if (isDrawn) output.answer(`${REDRAW[0]}${listingText(listing, flags).replaceAll('\n', '\u001B[K\n')}${REDRAW[1]}`);
+    else if (flags.output === 'json') output.answer(now === before ? '' : `${now}\n`);
+    else if (now !== before) output.answer(`${before === undefined ? '' : '\n'}${listingText(listing, flags)}`);
+    before = now;
+    await delay(PERIOD_MS, undefined, { signal: stop.signal }).catch(() => undefined);
+  }
+}
+
+async function list(flags: PsFlags): Promise<MeshListing> {
+  const { workloads, containers } = await listMesh(directoriesOf(flags));
+  const isShown = (namespace: string) => flags.namespace === undefined || namespace === flags.namespace;
+  return {
+    workloads: workloads.filter(({ namespace }) => isShown(namespace)),
+    containers: containers.filter(({ pod }) => isShown(pod.namespace)),
+  };
+}
+
+function listingText(listing: MeshListing, { output }: PsFlags): string {
+  return output === 'json' ? `${JSON.stringify(listing, undefined, 2)}\n` : table(listing, output === 'wide');
 }
 
 function table({ workloads, containers }: MeshListing, isWide: boolean): string {

@@ -12,8 +12,10 @@ import {
   launch,
   localDirectories,
   localPaths,
+  openHostPorts,
   parsePublish,
   parseService,
+  PortForwarder,
   readUpStatus,
   RotatingLog,
   runUser,
@@ -37,6 +39,8 @@ export interface RunFlags extends MeshFlags {
   readonly mesh: boolean;
   /** Of the background process that `--detach` starts: where output goes. */
   readonly logTo?: string;
+  /** Inside a mesh without root: the first of the descriptors that listen on the published ports. */
+  readonly publishedFrom?: string;
 }
 
 const FORWARDED = ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2'] as const;
@@ -50,18 +54,18 @@ export async function run(command: readonly string[], flags: RunFlags): Promise<
   const output = processOutput();
   try {
     const own = rootlessStatus(flags);
-    if (own !== undefined) return await runInside(own, flags);
+    if (own !== undefined) return await runInside(own, flags, openHostPorts((flags.publish ?? []).map(parsePublish)));
     const directories = directoriesOf(flags);
-    if ((flags.publish ?? []).length > 0 && readUpStatus(localPaths(directories).upStatus)?.isRootless === true) {
-      throw new LocalError('local.unsupported', 'a mesh without root publishes no ports', { next: 'sudo ambit up' });
-    }
     const name = flags.name ?? defaultName(command[0] ?? '');
     // Files are named after them.
     checkNames({ name, namespace: flags.namespace, serviceAccount: flags.serviceAccount });
     if (flags.detach === true) return await detach(name, command, flags);
     const launched = await start(directories, name, command, flags);
+    const forwarders = await serveHostPorts(launched, flags);
     if (flags.logTo !== undefined) say({ ok: true, ip: launched.workload.ip4 });
-    return await untilEnded(launched);
+    const status = await untilEnded(launched);
+    for (const forwarder of forwarders) forwarder.close();
+    return status;
   } catch (error) {
     if (flags.logTo === undefined) return tell(output, error);
     const { code, message, where, next } = asLocal(error);
@@ -86,6 +90,7 @@ async function start(
       version,
       isMember: mesh,
       publish: (flags.publish ?? []).map(parsePublish),
+      publisher: flags.publishedFrom === undefined ? 'agent' : 'runner',
       services: (flags.service ?? []).map(parseService),
       command,
       logPath: logTo,
@@ -97,6 +102,13 @@ async function start(
       whileWaiting(processOutput(), `${namespace}/${name} joins the mesh`, askMesh(directories, method, path, body)),
     output: log === undefined ? undefined : chunk => log.write(chunk),
   });
+}
+
+/** The ports that a mesh without root publishes are served here, and end with us. */
+async function serveHostPorts({ workload }: Launched, flags: RunFlags): Promise<readonly PortForwarder[]> {
+  return Promise.all(
+    publishedFds(flags).map(async (fd, i) => PortForwarder.adopt(fd, workload.publish[i]?.port ?? 0, workload.ip4)),
+  );
 }
 
 async function untilEnded({ ended, signal }: Launched): Promise<number> {
@@ -123,8 +135,8 @@ async function detach(name: string, command: readonly string[], flags: RunFlags)
   const [program = '', ...ours] = ambitCommand();
   const child = spawn(program, [...ours, ...runArguments(name, logTo, flags), '--', ...command], {
     detached: true,
-    // Nothing of the caller's stays open: it may wait for the end of its own output.
-    stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
+    // Nothing of the caller's stays open, but its ports: it may wait for the end of its own output.
+    stdio: ['ignore', 'ignore', 'ignore', 'ipc', ...publishedFds(flags)],
   });
   const { promise, resolve } = Promise.withResolvers<Word | undefined>();
   child.once('message', word => resolve(word as Word));
@@ -141,6 +153,10 @@ async function detach(name: string, command: readonly string[], flags: RunFlags)
   return 0;
 }
 
+function publishedFds({ publish, publishedFrom }: RunFlags): readonly number[] {
+  return publishedFrom === undefined ? [] : (publish ?? []).map((_, i) => Number(publishedFrom) + i);
+}
+
 function runArguments(name: string, logTo: string, flags: RunFlags): string[] {
   const pairs = (flag: string, values: readonly string[] | undefined) => (values ?? []).flatMap(each => [flag, each]);
   return [
@@ -154,6 +170,8 @@ function runArguments(name: string, logTo: string, flags: RunFlags): string[] {
     ...(flags.dir === undefined ? [] : ['--dir', flags.dir]),
     ...(flags.runDir === undefined ? [] : ['--run-dir', flags.runDir]),
     ...pairs('--publish', flags.publish),
+    // After the channel to us.
+    ...(flags.publishedFrom === undefined ? [] : ['--published-from', '4']),
     ...pairs('--service', flags.service),
     ...pairs('--env', flags.env),
   ];

@@ -39,12 +39,23 @@ export function installUnit(command: readonly string[]): void {
   systemctl('enable', '--now', UNIT);
 }
 
+/** Starts this mesh's unit where there is one, since systemd would start a second mesh beside another. @returns whether */
+export function startUnit(dir: string | undefined): boolean {
+  if (!existsSync('/run/systemd/system') || !isInstalled(dir)) return false;
+  systemctl('start', UNIT);
+  return true;
+}
+
 /** Removes the unit if it is this mesh's. @param dir as `--dir` named it @throws local.part_failed */
 export function removeUnit(dir: string | undefined): void {
-  if (!existsSync(UNIT_PATH) || !isUnitOf(readFileSync(UNIT_PATH, 'utf8'), dir)) return;
+  if (!isInstalled(dir)) return;
   systemctl('disable', '--now', UNIT);
   rmSync(UNIT_PATH, { force: true });
   systemctl('daemon-reload');
+}
+
+function isInstalled(dir: string | undefined): boolean {
+  return existsSync(UNIT_PATH) && isUnitOf(readFileSync(UNIT_PATH, 'utf8'), dir);
 }
 
 export function isUnitOf(text: string, dir: string | undefined): boolean {

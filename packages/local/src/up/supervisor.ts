@@ -3,7 +3,7 @@
 // networks, and the next one finds everything in the directories.
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Log } from '@ambit/log';
+import { errorText, type Log } from '@ambit/log';
 import { type LocalDirectories, localPaths } from '../directories.ts';
 import { LocalError } from '../errors.ts';
 import { raiseLoopback } from '../net/host-network.ts';
@@ -12,6 +12,7 @@ import { identifyProcess } from '../process-identity.ts';
 import { askJson, askText } from './ask.ts';
 import { Part } from './part.ts';
 import { PART_NAMES, type PartName, readUpStatus, writeUpStatus } from './up-status.ts';
+import { awaitWayOut, mountResolvers, type WayOutStatus, type WayOutTool } from './way-out.ts';
 
 export interface SupervisorOptions {
   readonly directories: LocalDirectories;
@@ -19,6 +20,8 @@ export interface SupervisorOptions {
   readonly ambit: readonly string[];
   /** In a user's own namespaces: the network begins with a loopback that is down. */
   readonly isRootless: boolean;
+  /** Kept by whoever started us, who waits for our word; then `isRootless` is true. */
+  readonly wayOut?: WayOutTool | undefined;
   /** Who may start workloads besides root. */
   readonly ownerUid: number;
   readonly env: Readonly<Record<string, string | undefined>>;
@@ -39,6 +42,7 @@ export class Supervisor {
   readonly #parts: Readonly<Record<PartName, Part>>;
   readonly #startedAt = new Date().toISOString();
   #tokenTimer: NodeJS.Timeout | undefined;
+  #wayOut: WayOutStatus | undefined;
 
   constructor(options: SupervisorOptions) {
     this.#options = options;
@@ -85,6 +89,7 @@ export class Supervisor {
     mkdirSync(this.#paths.userObjects, { recursive: true, mode: 0o755 });
     if (this.#options.isRootless) raiseLoopback();
     this.#publish();
+    if (this.#options.wayOut !== undefined) await this.#openWayOut(this.#options.wayOut);
     for (const name of PART_NAMES) await this.#parts[name].start();
     this.#tokenTimer = setInterval(() => void this.#writeToken().catch(() => undefined), TOKEN_RENEWAL_MS);
   }
@@ -92,6 +97,18 @@ export class Supervisor {
   async stop(): Promise<void> {
     clearInterval(this.#tokenTimer);
     for (const name of PART_NAMES.toReversed()) await this.#parts[name].stop();
+  }
+
+  /** Before the parts: the agent chooses addresses that are not the way's, and the proxy reads who resolves names. */
+  async #openWayOut(tool: WayOutTool): Promise<void> {
+    this.#wayOut = await awaitWayOut(tool);
+    this.#publish();
+    if (!this.#wayOut.isThere) this.#options.log.warn('No way out yet', { tool, log: this.#paths.wayOutLog });
+    try {
+      mountResolvers(tool, this.#paths.resolvers);
+    } catch (error) {
+      this.#options.log.warn("Cannot lead to the host's resolvers", { error: errorText(error) });
+    }
   }
 
   #controlCommand(): string[] {
@@ -153,6 +170,7 @@ export class Supervisor {
       supervisor,
       startedAt: this.#startedAt,
       isRootless: this.#options.isRootless,
+      wayOut: this.#wayOut,
       parts: of(({ state }) => state),
       restarts: of(({ restarts }) => restarts),
       failures: of(({ failure }) => failure),

@@ -3,6 +3,7 @@ import { lstatSync, mkdirSync, readFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { writeAtomically } from '../atomic-file.ts';
 import { isAlive, type ProcessIdentity } from '../process-identity.ts';
+import type { WayOutStatus } from './way-out.ts';
 
 export const PART_NAMES = ['control', 'agent', 'ztunnel'] as const;
 export type PartName = (typeof PART_NAMES)[number];
@@ -20,6 +21,8 @@ export interface UpStatus {
   readonly startedAt: string;
   /** In namespaces of an ordinary user, which the supervisor holds. */
   readonly isRootless: boolean;
+  /** Of a mesh without root; undefined: none. */
+  readonly wayOut?: WayOutStatus | undefined;
   readonly parts: Readonly<Record<PartName, PartState>>;
   readonly restarts: Readonly<Record<PartName, number>>;
   /** Why a part ended last. */
