@@ -1,90 +1,118 @@
-// Requests of one HTTP/1.1 connection that wait for their responses, in order. A ring of reused entries: a connection that never
-// pipelines has one, and nothing is allocated for a request. Bounded in number and in the texts it holds.
+// Requests of one HTTP/1.1 connection that wait for their responses, in order. A ring kept in columns, since 128 objects would be
+// larger than a reader may be; nothing is allocated for a request. Bounded in number and in the texts it holds.
 
 /** Most requests under way on one connection; more ends the reading. */
 export const MAX_PIPELINED = 128;
 
 /** Most characters of paths, authorities and trace contexts that wait; texts beyond are left out, the requests are told all the same. */
-const MAX_WAITING_TEXT = 4096;
-
-/** A request whose head is known. */
-export interface Http1Pending {
-  startMs: number;
-  /** Number in METHODS. */
-  method: number;
-  requestBytes: number;
-  path: string;
-  authority: string;
-  traceparent: string;
-}
+const MAX_WAITING_TEXT = 3072;
 
 export class Http1Queue {
-  // Its length is a power of two.
-  #ring: Http1Pending[] = [blank()];
+  // The columns' length is a power of two.
+  #startMs: number[] = [0];
+  #methods: number[] = [0];
+  #requestBytes: number[] = [0];
+  #paths: string[] = [''];
+  #authorities: string[] = [''];
+  #traceparents: string[] = [''];
   #first = 0;
   #texts = 0;
   length = 0;
-
-  /** The one whose response is due; the caller knows that there is one. */
-  get oldest(): Http1Pending {
-    return this.#at(0);
-  }
-
-  get newest(): Http1Pending {
-    return this.#at(this.length - 1);
-  }
 
   get isFull(): boolean {
     return this.length >= MAX_PIPELINED;
   }
 
+  // Of the oldest request, whose response is due; the caller knows that there is one.
+
+  get startMs(): number {
+    return this.#startMs[this.#first] ?? 0;
+  }
+
+  /** Number in METHODS. */
+  get method(): number {
+    return this.#methods[this.#first] ?? 0;
+  }
+
+  get requestBytes(): number {
+    return this.#requestBytes[this.#first] ?? 0;
+  }
+
+  get path(): string {
+    return this.#paths[this.#first] ?? '';
+  }
+
+  get authority(): string {
+    return this.#authorities[this.#first] ?? '';
+  }
+
+  get traceparent(): string {
+    return this.#traceparents[this.#first] ?? '';
+  }
+
+  /** Sets the size of the newest request. */
+  setNewestBytes(bytes: number): void {
+    this.#requestBytes[this.#slot(this.length - 1)] = bytes;
+  }
+
   /** Adds a request; not when full. */
   push(startMs: number, method: number, path: string, authority: string, traceparent: string): void {
-    if (this.length === this.#ring.length) this.#grow();
-    this.length++;
-    const entry = this.newest;
-    entry.startMs = startMs;
-    entry.method = method;
-    entry.requestBytes = 0;
+    if (this.length === this.#startMs.length) this.#grow();
+    const slot = this.#slot(this.length++);
+    this.#startMs[slot] = startMs;
+    this.#methods[slot] = method;
+    this.#requestBytes[slot] = 0;
     const texts = path.length + authority.length + traceparent.length;
-    const hasRoom = this.#texts + texts <= MAX_WAITING_TEXT;
-    entry.path = hasRoom ? path : '';
-    entry.authority = hasRoom ? authority : '';
-    entry.traceparent = hasRoom ? traceparent : '';
-    if (hasRoom) this.#texts += texts;
+    if (texts === 0 || this.#texts + texts > MAX_WAITING_TEXT) return;
+    this.#paths[slot] = path;
+    this.#authorities[slot] = authority;
+    this.#traceparents[slot] = traceparent;
+    this.#texts += texts;
   }
 
   /** Forgets the oldest. */
   shift(): void {
-    const entry = this.oldest;
-    this.#texts -= entry.path.length + entry.authority.length + entry.traceparent.length;
-    entry.path = '';
-    entry.authority = '';
-    entry.traceparent = '';
-    this.#first = (this.#first + 1) & (this.#ring.length - 1);
+    const slot = this.#first;
+    if (this.#texts > 0) {
+      this.#texts -= this.path.length + this.authority.length + this.traceparent.length;
+      this.#paths[slot] = '';
+      this.#authorities[slot] = '';
+      this.#traceparents[slot] = '';
+    }
+    this.#first = this.#slot(1);
     this.length--;
   }
 
   clear(): void {
-    this.#ring = [blank()];
+    this.#startMs = [0];
+    this.#methods = [0];
+    this.#requestBytes = [0];
+    this.#paths = [''];
+    this.#authorities = [''];
+    this.#traceparents = [''];
     this.#first = 0;
     this.#texts = 0;
     this.length = 0;
   }
 
-  #at(index: number): Http1Pending {
-    return this.#ring[(this.#first + index) & (this.#ring.length - 1)] ?? blank();
+  #slot(index: number): number {
+    return (this.#first + index) & (this.#startMs.length - 1);
   }
 
+  // Only when full: the oldest moves to the front and as many free places come behind.
   #grow(): void {
-    const ring: Http1Pending[] = [];
-    for (let i = 0; i < this.length; i++) ring.push(this.#at(i));
-    while (ring.length < this.length * 2) ring.push(blank());
-    this.#ring = ring;
+    this.#startMs = unrolled(this.#startMs, this.#first, 0);
+    this.#methods = unrolled(this.#methods, this.#first, 0);
+    this.#requestBytes = unrolled(this.#requestBytes, this.#first, 0);
+    this.#paths = unrolled(this.#paths, this.#first, '');
+    this.#authorities = unrolled(this.#authorities, this.#first, '');
+    this.#traceparents = unrolled(this.#traceparents, this.#first, '');
     this.#first = 0;
   }
 }
 
-function blank(): Http1Pending {
-  return { startMs: 0, method: 0, requestBytes: 0, path: '', authority: '', traceparent: '' };
+function unrolled<T>(ring: readonly T[], first: number, blank: T): T[] {
+  const free = Array.from({ length: ring.length }, () => blank);
+  // Not by spreading: that leaves room for half as many again.
+  return ring.slice(first).concat(ring.slice(0, first), free);
 }

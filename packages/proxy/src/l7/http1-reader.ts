@@ -148,7 +148,7 @@ export class Http1Reader implements L7Sniffer {
   #settleRequest(): void {
     if (!this.#isRequestOpen) return;
     this.#isRequestOpen = false;
-    this.#queue.newest.requestBytes = this.#client.bytes;
+    this.#queue.setNewestBytes(this.#client.bytes);
   }
 
   #clientBroke(why: L7GiveUp): void {
@@ -185,7 +185,7 @@ export class Http1Reader implements L7Sniffer {
   #responseHead(nowMs: number): void {
     const server = this.#server;
     const head = server.head;
-    const method = this.#queue.oldest.method;
+    const method = this.#queue.method;
     const status = head.status;
     if (status < 200 && status !== 101) {
       server.beginFinalHead();
@@ -226,7 +226,7 @@ export class Http1Reader implements L7Sniffer {
 
   // Tells of the oldest request, whose response ended at `endMs` or never will.
   #tell(endMs: number, flags: 'DC' | 'UC' | undefined): void {
-    const request = this.#queue.oldest;
+    const request = this.#queue;
     this.#listener.onRequest({
       protocol: 'http',
       startMs: request.startMs,

@@ -47,7 +47,7 @@ export class Http2Frames {
   #prefaceLeft: number;
   #isFirst = true;
   // The frame header, when it comes in pieces.
-  readonly #header = new Uint8Array(FRAME_HEADER_BYTES);
+  #header: Uint8Array = NO_BYTES;
   #headerFill = 0;
   #inFrame = false;
   #type = 0;
@@ -133,6 +133,7 @@ export class Http2Frames {
       this.#beginFrame(bytes, at);
       return at + FRAME_HEADER_BYTES;
     }
+    if (this.#header.length === 0) this.#header = new Uint8Array(FRAME_HEADER_BYTES);
     let next = at;
     while (next < end && this.#headerFill < FRAME_HEADER_BYTES) this.#header[this.#headerFill++] = bytes[next++] ?? 0;
     if (this.#headerFill === FRAME_HEADER_BYTES) {

@@ -16,7 +16,10 @@ const MAX_TABLE_BYTES = 65_536;
 const STATIC_COUNT = STATIC_FIELDS.field.length;
 const ENTRY_OVERHEAD = 32;
 
-/** 0, or why the table is lost. */
+const NO_ENTRIES = new Int32Array(0);
+const NO_TEXTS: string[] = [];
+
+/** '', or why the table is lost. */
 export type HpackOutcome = '' | 'malformed' | 'limit';
 
 // Huffman strings of a block are unpacked here, names before their values; a block cannot fill it.
@@ -31,11 +34,10 @@ export class PassiveHpack {
   // A ring, newest first; its length is a power of two, and nothing until the first insertion.
   #count = 0;
   #newest = 0;
-  #entrySize = new Int32Array(0);
-  #nameBytes = new Int32Array(0);
-  #field = new Uint8Array(0);
-  #number = new Int32Array(0);
-  #text: string[] = [];
+  // An entry is three numbers, by slot: its size, the size of its name, and what it means (number * 16 + field).
+  #slots = 0;
+  #entries = NO_ENTRIES;
+  #texts: string[] = NO_TEXTS;
   #lastPath = '';
   // The block being decoded.
   #bytes: Uint8Array = scratch;
@@ -108,8 +110,9 @@ export class PassiveHpack {
       }
     } else {
       const slot = this.#slot(index - STATIC_COUNT - 1);
-      const field = this.#field[slot] ?? 0;
-      if (field !== FIELD.OTHER) fields.take(field, this.#number[slot] ?? 0, this.#text[slot] ?? '');
+      const meaning = this.#entries[slot * 3 + 2] ?? 0;
+      const field = meaning & 15;
+      if (field !== FIELD.OTHER) fields.take(field, meaning >> 4, this.#texts[slot] ?? '');
     }
   }
 
@@ -128,8 +131,8 @@ export class PassiveHpack {
       field = STATIC_FIELDS.field[index - 1] ?? 0;
     } else if (index <= STATIC_COUNT + this.#count) {
       const slot = this.#slot(index - STATIC_COUNT - 1);
-      nameBytes = this.#nameBytes[slot] ?? 0;
-      field = this.#field[slot] ?? 0;
+      nameBytes = this.#entries[slot * 3 + 1] ?? 0;
+      field = (this.#entries[slot * 3 + 2] ?? 0) & 15;
     } else {
       this.#outcome = 'malformed';
       return;
@@ -168,14 +171,13 @@ export class PassiveHpack {
     const size = nameBytes + valueBytes + ENTRY_OVERHEAD;
     this.#evictFor(size);
     if (size > this.#capacity) return;
-    if (this.#count === this.#field.length) this.#grow();
-    this.#newest = (this.#newest - 1) & (this.#field.length - 1);
+    if (this.#count === this.#slots) this.#grow();
+    this.#newest = (this.#newest - 1) & (this.#slots - 1);
     const slot = this.#newest;
-    this.#entrySize[slot] = size;
-    this.#nameBytes[slot] = nameBytes;
-    this.#field[slot] = field;
-    this.#number[slot] = number;
-    this.#text[slot] = text;
+    this.#entries[slot * 3] = size;
+    this.#entries[slot * 3 + 1] = nameBytes;
+    this.#entries[slot * 3 + 2] = (number << 4) | field;
+    this.#texts[slot] = text;
     this.#count++;
     this.#size += size;
   }
@@ -183,26 +185,29 @@ export class PassiveHpack {
   #evictFor(bytes: number): void {
     while (this.#count > 0 && this.#size + bytes > this.#capacity) {
       const slot = this.#slot(this.#count - 1);
-      this.#size -= this.#entrySize[slot] ?? 0;
-      this.#text[slot] = '';
+      this.#size -= this.#entries[slot * 3] ?? 0;
+      this.#texts[slot] = '';
       this.#count--;
     }
   }
 
   #slot(age: number): number {
-    return (this.#newest + age) & (this.#field.length - 1);
+    return (this.#newest + age) & (this.#slots - 1);
   }
 
   #grow(): void {
-    const length = Math.max(8, this.#count * 2);
-    const slots = Array.from({ length: this.#count }, (_, age) => this.#slot(age));
-    this.#entrySize = moved(this.#entrySize, slots, new Int32Array(length));
-    this.#nameBytes = moved(this.#nameBytes, slots, new Int32Array(length));
-    this.#number = moved(this.#number, slots, new Int32Array(length));
-    this.#field = moved(this.#field, slots, new Uint8Array(length));
-    const texts = slots.map(slot => this.#text[slot] ?? '');
-    while (texts.length < length) texts.push('');
-    this.#text = texts;
+    const slots = Math.max(8, this.#count * 2);
+    const entries = new Int32Array(slots * 3);
+    const texts: string[] = [];
+    for (let age = 0; age < this.#count; age++) {
+      const slot = this.#slot(age);
+      entries.set(this.#entries.subarray(slot * 3, slot * 3 + 3), age * 3);
+      texts.push(this.#texts[slot] ?? '');
+    }
+    while (texts.length < slots) texts.push('');
+    this.#slots = slots;
+    this.#entries = entries;
+    this.#texts = texts;
     this.#newest = 0;
   }
 
@@ -255,9 +260,4 @@ export class PassiveHpack {
     this.#scratchFill = end;
     return true;
   }
-}
-
-function moved<T extends Int32Array | Uint8Array>(from: T, slots: readonly number[], to: T): T {
-  for (const [at, slot] of slots.entries()) to[at] = from[slot] ?? 0;
-  return to;
 }
