@@ -4,7 +4,15 @@
 import { receiveMessageOnPort } from 'node:worker_threads';
 import { compilePolicies } from '@ambit/mesh';
 import { EventFd, type EventHandler, ownedFdCount, releaseMemory } from '@ambit/native';
-import { type ConnectionRecord, Engine, type FrozenTunnel, MemoryBudget, openSniffer, type Tunnel } from '@ambit/proxy';
+import {
+  type ConnectionRecord,
+  Engine,
+  type FrozenTunnel,
+  MemoryBudget,
+  openSniffer,
+  pathTemplate,
+  type Tunnel,
+} from '@ambit/proxy';
 import { WorkerDesk } from '../admin/worker-desk.ts';
 import type { DnsCell } from '../dns/counters.ts';
 import { WorkerDns } from '../dns/worker-dns.ts';
@@ -87,7 +95,7 @@ export class WorkerRuntime implements EventHandler {
       settings: start.settings.l7,
       onRequest: (facts, request) => this.#requests.add(facts, request),
       openSniffer,
-      pathTemplate: path => path,
+      pathTemplate,
     });
     this.#dns = new WorkerDns({
       engine: this.#engine,
