@@ -1,4 +1,5 @@
 // `ambit down`: ends the mesh of this machine, its workloads too, and takes back what was changed for it.
+import { once } from 'node:events';
 import { existsSync, rmSync } from 'node:fs';
 import { createInterface } from 'node:readline/promises';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -92,9 +93,12 @@ async function agreed(output: Output, names: string): Promise<boolean> {
   if (!process.stdin.isTTY) return false;
   output.remark(`These workloads run and would be ended: ${names}\n`);
   const reader = createInterface({ input: process.stdin, output: process.stderr });
-  const answer = await reader.question('End them? [y/N] ');
+  // Ctrl-C refuses to answer, and Ctrl-D closes it without an answer.
+  const asked = reader.question('End them? [y/N] ').catch(() => undefined);
+  const answer = await Promise.race([asked, once(reader, 'close').then(() => undefined)]);
+  if (answer === undefined) output.remark('\n');
   reader.close();
-  return /^y(es)?$/i.test(answer.trim());
+  return answer !== undefined && /^y(es)?$/i.test(answer.trim());
 }
 
 async function endSupervisor(pid: number, statusPath: string): Promise<void> {
