@@ -1,6 +1,11 @@
 // The requests of one connection that wait for their answers, oldest first, as numbers in typed arrays: 14 bytes each
 // (18 with ids), none while the connection is idle for long. Says no when it is full; the owner gives up then.
 
+// An empty array costs 200 bytes as well, so that connections share theirs.
+const NO_STARTS = new Float64Array(0);
+const NO_NUMBERS = new Uint32Array(0);
+const NO_LETTERS = new Uint8Array(0);
+const NO_IDS = new Int32Array(0);
 const FIRST_ROOM = 4;
 const MOST_BYTES = 0xffff_ffff;
 // With more room than this, an empty queue gives it back.
@@ -9,10 +14,10 @@ const ROOM_TO_KEEP = 32;
 /** A queue whose entries are named by their distance from the oldest; ask only for those that are there. */
 export class PendingRequests {
   readonly #most: number;
-  #starts = new Float64Array(0);
-  #bytes = new Uint32Array(0);
-  #words = new Uint8Array(0);
-  #kinds = new Uint8Array(0);
+  #starts = NO_STARTS;
+  #bytes = NO_NUMBERS;
+  #words = NO_LETTERS;
+  #kinds = NO_LETTERS;
   #ids: Int32Array | undefined;
   #head = 0;
   #length = 0;
@@ -20,7 +25,7 @@ export class PendingRequests {
   /** @param most entries it holds; `withIds` makes room for a 32-bit number with each */
   constructor(most: number, withIds = false) {
     this.#most = most;
-    if (withIds) this.#ids = new Int32Array(0);
+    if (withIds) this.#ids = NO_IDS;
   }
 
   get length(): number {
@@ -102,6 +107,15 @@ export class PendingRequests {
   }
 
   #resize(room: number): void {
+    if (room === 0) {
+      this.#starts = NO_STARTS;
+      this.#bytes = NO_NUMBERS;
+      this.#words = NO_LETTERS;
+      this.#kinds = NO_LETTERS;
+      if (this.#ids !== undefined) this.#ids = NO_IDS;
+      this.#head = 0;
+      return;
+    }
     const starts = new Float64Array(room);
     const bytes = new Uint32Array(room);
     const words = new Uint8Array(room);

@@ -6,11 +6,11 @@ const PLACES = 32;
 export class PreparedStatements {
   // Made with the first statement: most connections prepare none.
   #keys: Uint32Array | undefined;
-  #words = new Uint8Array(0);
+  #words: Uint8Array | undefined;
 
   set(key: number, word: number): void {
     this.#keys ??= new Uint32Array(PLACES);
-    if (this.#words.length === 0) this.#words = new Uint8Array(PLACES);
+    this.#words ??= new Uint8Array(PLACES);
     this.#keys[key & (PLACES - 1)] = key;
     this.#words[key & (PLACES - 1)] = word;
   }
@@ -18,7 +18,7 @@ export class PreparedStatements {
   /** 0 when it is not known. */
   get(key: number): number {
     const place = key & (PLACES - 1);
-    return this.#keys?.[place] === key >>> 0 ? (this.#words[place] ?? 0) : 0;
+    return this.#keys?.[place] === key >>> 0 ? (this.#words?.[place] ?? 0) : 0;
   }
 }
 
