@@ -289,6 +289,31 @@ describe('workloads of this machine', { skip: sandboxSkip(), concurrency: false 
     }
   });
 
+  test('workloads reach each other through a firewall that rejects what is forwarded by a rule', async () => {
+    sh(`nft 'add table inet wall; add chain inet wall pass { type filter hook forward priority 10; policy accept; }'`);
+    sh(`nft 'add rule inet wall pass ct state established,related accept'`);
+    sh(`nft 'add rule inet wall pass counter reject with icmpx admin-prohibited'`);
+    const wall = sh('nft -s list table inet wall');
+    const machine = new Machine();
+    await machine.startAgent();
+    try {
+      const serve = `require('net').createServer(s => s.end('hello')).listen(8080, '::', () => console.log('up'))`;
+      const server = await machine.run('cart', [process.execPath, '-e', serve]);
+      await eventually(() => server.output().includes('up'), 'the server listens');
+      for (const host of [server.workload.ip4, server.workload.ip6 ?? '']) {
+        const call = `require('net').connect(8080, '${host}').on('data', d => console.log(String(d))).on('error', e => console.log(e.code))`;
+        const client = await machine.run('web', [process.execPath, '-e', call]);
+        await client.ended;
+        assert.equal(client.output(), 'hello\n');
+        await eventually(() => machine.workloads.list().length === 1, 'web is gone');
+      }
+    } finally {
+      await machine.close();
+      assert.equal(sh('nft -s list table inet wall'), wall, 'its own rules only');
+      sh('nft delete table inet wall');
+    }
+  });
+
   test('a workload outlives its agent, which knows it again; what was killed meanwhile is collected', async () => {
     const machine = new Machine();
     await machine.startAgent();

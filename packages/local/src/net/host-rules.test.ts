@@ -27,6 +27,26 @@ test('a foreign chain that drops what is forwarded gets one accepting rule each 
   );
 });
 
+test('so does one that accepts by its policy and refuses by a rule for all that is left; a rule with a condition is no such', () => {
+  const chain = { chain: { ...CHAIN, policy: 'accept' } };
+  const where = { family: 'ip', table: 'filter', chain: 'FORWARD', handle: 3 };
+  const refusals = [
+    [{ counter: null }, { xt: { type: 'target', name: 'REJECT' } }],
+    [{ reject: { type: 'icmpx', expr: 'admin-prohibited' } }],
+    [{ log: null }, { drop: null }],
+  ];
+  for (const expr of refusals) {
+    const before: ListedObject[] = [chain, { rule: { ...where, expr } }];
+    const commands = foreignAccepts(before, SUBNETS);
+    assert.equal(commands.length, 2, JSON.stringify(expr));
+    assert.deepEqual(foreignAccepts(applied(before, commands), SUBNETS), []);
+  }
+  const condition = { match: { op: '==', left: { meta: { key: 'iifname' } }, right: 'eth1' } };
+  for (const expr of [[condition, { drop: null }], [{ xt: { type: 'target', name: 'LOG' } }], [{ counter: null }]]) {
+    assert.deepEqual(foreignAccepts([chain, { rule: { ...where, expr } }], SUBNETS), []);
+  }
+});
+
 test('chains that accept, other hooks and our own table are left alone', () => {
   const listed: ListedObject[] = [
     { chain: { ...CHAIN, policy: 'accept' } },

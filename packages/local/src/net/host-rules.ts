@@ -69,16 +69,21 @@ export function localTable(subnets: Subnets): object {
 }
 
 /**
- * Commands that let workloads through foreign chains that drop what they do not know (Docker's and firewalls'): a verdict
- * to accept counts in its own chain only, so the rule must be in there. None for chains that have it.
+ * Commands that let workloads through foreign chains that refuse what they do not know, by their policy (Docker's, ufw's) or
+ * by a rule for all that is left (firewalld's): a verdict to accept counts in its own chain only, so the rule must be in
+ * there, first. None for chains that have it.
  */
 export function foreignAccepts(listed: readonly ListedObject[], subnets: Subnets): object[] {
   const present = new Set(
     ourAcceptRules(listed, subnets).map(rule => `${chainKey(rule)} ${JSON.stringify(rule.expr)}`),
   );
+  const refusing = new Set(
+    listed.flatMap(({ rule }) => (rule !== undefined && refusesAll(rule) ? [chainKey(rule)] : [])),
+  );
   return listed.flatMap(({ chain }) => {
     if (chain === undefined || chain.table === LOCAL_TABLE_NAME) return [];
-    if (chain.type !== 'filter' || chain.hook !== 'forward' || chain.policy !== 'drop') return [];
+    if (chain.type !== 'filter' || chain.hook !== 'forward') return [];
+    if (chain.policy !== 'drop' && !refusing.has(`${chain.family} ${chain.table} ${chain.name}`)) return [];
     const { family, table, name } = chain;
     return acceptExpressions(family, subnets)
       .filter(expr => !present.has(`${family} ${table} ${name} ${JSON.stringify(expr)}`))
@@ -120,6 +125,16 @@ function inSubnet(
 ): Expression {
   const [addr = '', len = ''] = (protocol === 'ip' ? subnets.ip4 : subnets.ip6).split('/');
   return { match: { op, left: { payload: { protocol, field } }, right: { prefix: { addr, len: Number(len) } } } };
+}
+
+/** Whether nothing gets past it: a refusal without a condition. `xt` is iptables' own REJECT. */
+function refusesAll({ expr }: ListedRule): boolean {
+  if (!Array.isArray(expr)) return false;
+  const [verdict, ...others] = (expr as readonly object[]).filter(each => !('counter' in each || 'log' in each));
+  if (verdict === undefined || others.length > 0) return false;
+  if ('drop' in verdict || 'reject' in verdict) return true;
+  const xt = 'xt' in verdict ? (verdict.xt as { readonly name?: unknown } | null) : null;
+  return xt?.name === 'REJECT';
 }
 
 function chainKey({ family, table, chain }: ListedRule): string {
