@@ -73,7 +73,7 @@ test('commands of databases have metrics of their own', () => {
   );
   assert.equal(sample(text, 'ambit_db_requests_total', 'protocol="postgresql",command="SELECT"}'), 4);
   assert.equal(sample(text, 'ambit_db_requests_total', 'protocol="redis",command="GET",error="ERR"}'), 4);
-  assert.equal(sample(text, 'ambit_db_request_duration_milliseconds_count', 'protocol="redis"'), 4);
+  assert.equal(sample(text, 'ambit_db_request_duration_seconds_count', 'protocol="redis"'), 4);
   assert.doesNotMatch(text, /istio_requests/);
 });
 

@@ -69,10 +69,13 @@ export class RequestMetrics {
       bounded: ['reporter', 'connection_security_policy', 'protocol'],
       metrics: [
         { name: 'ambit_db_requests', help: 'Commands to databases and brokers that were answered.', type: 'counter' },
-        histogram(
-          'ambit_db_request_duration_milliseconds',
-          'From the first byte of a command to the last of its answer.',
-        ),
+        {
+          name: 'ambit_db_request_duration_seconds',
+          help: 'From the first byte of a command to the last of its answer.',
+          type: 'histogram',
+          unit: 'seconds',
+          bounds: REQUEST_BOUNDS.map(ms => ms / 1000),
+        },
       ],
     });
     this.#untallied = registry.table({
@@ -126,7 +129,7 @@ export class RequestMetrics {
     const databases = this.#databases;
     const row = databases.row([...peers, security, tally.protocol, tally.method, tally.error]);
     databases.add(row, REQUESTS, tally.count);
-    databases.merge(row, DURATION, tally.durations, tally.durationSumMs);
+    databases.merge(row, DURATION, tally.durations, tally.durationSumMs / 1000);
   }
 }
 

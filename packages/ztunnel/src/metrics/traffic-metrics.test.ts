@@ -57,7 +57,7 @@ test('a long connection is opened once, its bytes are added as they are told, an
   assert.equal(values('istio_tcp_sent_bytes_total'), 8);
   assert.equal(values('istio_tcp_connections_failed_total'), undefined);
   assert.equal(values('ambit_tcp_retransmitted_segments_total'), 3);
-  assert.equal(values('ambit_connect_duration_milliseconds_count'), 1);
+  assert.equal(values('ambit_connect_duration_seconds_count'), 1);
 });
 
 test('a refusal moves none of upstream’s metrics and is counted by its reason', () => {

@@ -33,7 +33,7 @@ const SENT = 3;
 const FAILED = 4;
 const SENT_AGAIN = 5;
 
-const CONNECT_MS = [1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000];
+const CONNECT_SECONDS = [0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
 
 export class TrafficMetrics {
   readonly #traffic: MetricTable;
@@ -70,10 +70,11 @@ export class TrafficMetrics {
       bounded: ['reporter', 'connection_security_policy'],
       metrics: [
         {
-          name: 'ambit_connect_duration_milliseconds',
+          name: 'ambit_connect_duration_seconds',
           help: 'Time from the start of handling until the next hop had answered, of connections that ended.',
           type: 'histogram',
-          bounds: CONNECT_MS,
+          unit: 'seconds',
+          bounds: CONNECT_SECONDS,
         },
       ],
     });
@@ -109,7 +110,7 @@ export class TrafficMetrics {
     this.#held.release(record.id);
     if (record.connectMs === undefined) return;
     const connect = this.#connect.row([reporterOf(record), securityPolicy(record)]);
-    this.#connect.observe(connect, 0, record.connectMs);
+    this.#connect.observe(connect, 0, record.connectMs / 1000);
   }
 }
 
