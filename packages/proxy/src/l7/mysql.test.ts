@@ -209,6 +209,20 @@ describe('MysqlReader', () => {
     assert.deepEqual(told(...login(), server(failed(0, 4031))), { told: [], givenUp: [] });
   });
 
+  test('a login may take as much talk as its plugin likes', () => {
+    const turns = [
+      ...login().slice(0, 2),
+      server(packet(2, '\xfedialog\0')),
+      client(packet(3, 'yes')),
+      server(packet(4, '\x04One-time password? ')),
+      client(packet(5, '123456')),
+      server(packet(6, OK_BODY)),
+      client(query('SELECT 1')),
+      server(ok(1)),
+    ];
+    assert.deepEqual(told(...turns), { told: ['SELECT'], givenUp: [] });
+  });
+
   test('what is under way at the end is told with who left', () => {
     assert.deepEqual(told(...login(), client(query('SELECT SLEEP(9)'))).told, ['SELECT  DC']);
   });

@@ -244,13 +244,11 @@ export class MysqlReader extends CommandReader implements MessageSink {
     this.#phase = 'login';
   }
 
+  // What plugins say in between may begin with any byte.
   #onAuthentication(first: number): void {
-    if (first === OK) {
-      if (this.#phase === 'login') this.giveUp('desynchronized');
-      this.#phase = 'commands';
-    } else if (first !== 0x01 && first !== EOF && first !== ERROR) {
-      this.giveUp('malformed');
-    }
+    if (first !== OK) return;
+    if (this.#phase === 'login') this.giveUp('desynchronized');
+    else this.#phase = 'commands';
   }
 
   #onError(code: number): void {
