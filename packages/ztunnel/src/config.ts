@@ -6,6 +6,7 @@ import { type AccessLogConfig, parseAccessLog } from './config/access-log.ts';
 import { type ControlPlaneConfig, parseControlPlane } from './config/control-plane.ts';
 import { type DnsConfig, parseDns } from './config/dns.ts';
 import { type L7Config, parseL7 } from './config/l7.ts';
+import { type OtlpConfig, parseOtlp } from './config/otlp.ts';
 import { EnvReader, type Environment, type ValueSource } from './config/env-reader.ts';
 import { type Ip, isLoopback, parseIp, parseSocketAddress, type SocketAddress } from '@ambit/mesh';
 import type { ProxyConfig } from './config/proxy-config.ts';
@@ -27,7 +28,7 @@ export type LocalConfigSource =
   | { readonly kind: 'inline'; readonly text: string };
 
 /** Durations in milliseconds, sizes in bytes. Absent upstream options are ones this version has no use for. */
-export interface Config extends ControlPlaneConfig, DnsConfig, L7Config, AccessLogConfig {
+export interface Config extends ControlPlaneConfig, DnsConfig, L7Config, AccessLogConfig, OtlpConfig {
   readonly proxyMode: 'shared' | 'dedicated';
   /** Set exactly in dedicated mode. */
   readonly dedicatedWorkload: DedicatedWorkload | undefined;
@@ -149,15 +150,17 @@ export function parseConfig(env: Environment, inputs: ConfigInputs): Config {
     warnings.push('CA_ADDRESS has no effect: AMBIT_DEV_CA_CERT and AMBIT_DEV_CA_KEY sign certificates here');
   }
   const bindAddress = parseDedicatedOnly(read, proxyMode, 'AMBIT_BIND_ADDRESS', parseIp);
+  const nodeName = read.text('NODE_NAME');
+  const clusterId = read.text('ISTIO_META_CLUSTER_ID') ?? read.textOr('CLUSTER_ID', 'Kubernetes');
   return Object.freeze<Config>({
     ...controlPlane,
     ...parseL7(read),
     ...parseDns(read, { ...controlPlane, bindAddress }),
     proxyMode,
     dedicatedWorkload: parseDedicated(read, proxyMode),
-    nodeName: read.text('NODE_NAME'),
+    nodeName,
     network: read.textOr('NETWORK', ''),
-    clusterId: read.text('ISTIO_META_CLUSTER_ID') ?? read.textOr('CLUSTER_ID', 'Kubernetes'),
+    clusterId,
     clusterDomain: read.textOr('CLUSTER_DOMAIN', 'cluster.local'),
     preferredServiceNamespace: read.text('PREFERED_SERVICE_NAMESPACE') || undefined,
     istioVersion: read.textOr('ISTIO_META_ISTIO_VERSION', 'unknown'),
@@ -195,6 +198,7 @@ export function parseConfig(env: Environment, inputs: ConfigInputs): Config {
     logFilter: read.textOr('RUST_LOG', 'info'),
     logFormat: read.isExactly('LOG_FORMAT', 'json') ? 'json' : 'plain',
     ...parseAccessLog(read),
+    ...parseOtlp(read, { nodeName, clusterId }),
 
     memoryBudgetBytes: read.bytes('AMBIT_MEMORY_BUDGET', 16 * MIB, 2 ** 40) ?? 256 * MIB,
     tlsRecords: read.choice('AMBIT_TLS_RECORDS', ['own', 'openssl'], 'own'),

@@ -22,6 +22,7 @@ export type ZtunnelErrorCode =
   | 'enrol.port_taken'
   | 'enrol.failed' // a pod's listeners could not be opened, for another cause
   | 'zds.protocol' // the node agent broke the ZDS contract
+  | 'telemetry.unsent' // the collector did not take it, or the process that sends it died
   | 'worker.died';
 
 /** @see ZtunnelErrorCode for the meaning of `code`. */

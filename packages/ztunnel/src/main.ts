@@ -38,7 +38,7 @@ export async function runZtunnel(env: Environment, options: RunOptions = {}): Pr
     log = new Log({ write: line => writer.write(line), now: systemClock.now }, { format: config.logFormat, filter });
     const authority = await openAuthority(config, log.scope('ztunnel::identity'));
     const logLinesDropped = (): number => writer.droppedLines;
-    await new Proxy(config, log, authority, { logLinesDropped, ...options }).run(shutdown);
+    await new Proxy(config, log, authority, { env, logLinesDropped, ...options }).run(shutdown);
     return 0;
   } catch (error) {
     complain(explain(error));

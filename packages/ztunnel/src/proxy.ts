@@ -7,7 +7,7 @@ import { Life } from './admin/life-report.ts';
 import type { PodReport } from './admin/pod-shapes.ts';
 import { checkCapabilities } from './capabilities.ts';
 import { systemClock } from './clock.ts';
-import type { Config } from './config.ts';
+import type { Config, Environment } from './config.ts';
 import { logQueries } from './dns/query-log.ts';
 import { ResolverFile } from './dns/resolver-file.ts';
 import { errorText, ZtunnelError } from './errors.ts';
@@ -20,6 +20,8 @@ import { insightRoutes } from './insight/insight-routes.ts';
 import type { Fields, Log, Logger } from './log.ts';
 import { loadMesh, readStaticMesh, type StopWatching } from './mesh-source.ts';
 import { ZtunnelMetrics } from './metrics/ztunnel-metrics.ts';
+import type { OtlpSender } from './otlp/otlp-sender.ts';
+import { addAccessLogMetrics, addOtlpMetrics } from './otlp/self-metrics.ts';
 import { READINESS_PORT } from './ports.ts';
 import { withRequestSource, withSource } from './record-enrichment.ts';
 import { Readiness, serveReadiness } from './readiness.ts';
@@ -36,6 +38,8 @@ import type { ZdsRunner } from './zds/run-zds.ts';
 
 export interface ProxyOptions {
   readonly workerEntry?: URL;
+  /** The environment, for the process that sends telemetry. */
+  readonly env?: Environment;
   readonly readinessPort?: number;
   readonly statsPort?: number;
   /** Log lines lost so far. */
@@ -46,6 +50,8 @@ const ANSWER_TIMEOUT_MS = 10_000;
 /** How long a scrape waits for workers to tell what they know. */
 const FLUSH_MS = 200;
 const TIDY_MS = 4000;
+/** For telemetry that is still to be sent when the proxy ends. */
+const OTLP_FLUSH_MS = 1000;
 const POD_STATES = { opening: 'Pending', open: 'Up', closing: 'Draining' } as const;
 
 /** Parts are released in reverse order of their start. */
@@ -65,6 +71,7 @@ export class Proxy {
   readonly #life: Life;
   readonly #insight: InsightDesk;
   #interest: Interest = { connections: false, requests: false };
+  #otlp: OtlpSender | undefined;
   #xds: XdsSource | undefined;
   #zds: ZdsRunner | undefined;
 
@@ -90,6 +97,7 @@ export class Proxy {
         requests: log.scope('access.l7'),
         log: log.scope('ztunnel::access'),
         clock: systemClock,
+        onLine: (scope, line, traceId) => this.#otlp?.line(scope, line, traceId),
       },
       config.accessLog,
     );
@@ -113,7 +121,10 @@ export class Proxy {
         onDnsCounts: counts => this.#metrics.foldDns(counts),
         onRequests: requests => {
           const complete = requests.map(told => withRequestSource(told, this.#state, config.network));
-          for (const told of complete) this.#access.request(told);
+          for (const told of complete) {
+            this.#access.request(told);
+            this.#otlp?.request(told);
+          }
           this.#insight.onRequests(complete);
         },
         onDnsRecords: records => logQueries(queries, records, uid => this.#supervisor.podInfo(uid)),
@@ -138,6 +149,7 @@ export class Proxy {
       },
     );
     this.#metrics = this.#makeMetrics();
+    addAccessLogMetrics(this.#metrics.registry, () => this.#access.stats);
     this.#insight = new InsightDesk({
       clock: systemClock,
       node: config.nodeName,
@@ -193,6 +205,7 @@ export class Proxy {
       stats = await this.#serveStats();
       stopWatching = await this.#loadMesh();
       this.#resolvers.start();
+      await this.#startOtlp();
       await this.#supervisor.start();
       this.#tellReaders();
       await this.#revocations?.start();
@@ -221,6 +234,7 @@ export class Proxy {
       this.#certificates.stop();
       await this.#supervisor.stop();
       this.#access.close();
+      await this.#otlp?.close(OTLP_FLUSH_MS);
       await this.#records?.close();
       this.#metrics.close();
       this.#insight.close();
@@ -259,14 +273,39 @@ export class Proxy {
     );
   }
 
+  /** Who sends nothing to a collector does not pay for it. */
+  async #startOtlp(): Promise<void> {
+    const { otlp } = this.#config;
+    if (otlp === undefined) return;
+    const { OtlpSender: Sender } = await import('./otlp/otlp-sender.ts');
+    const { registry } = this.#metrics;
+    this.#otlp = new Sender(
+      {
+        clock: systemClock,
+        random: Math.random,
+        log: this.#log.scope('ztunnel::otlp'),
+        registry,
+        refresh: () => this.#refreshMetrics(),
+        env: { ...(this.#options.env ?? process.env) },
+        version: proxyVersion(),
+      },
+      otlp,
+    );
+    addOtlpMetrics(registry, this.#otlp);
+    this.#otlp.start();
+  }
+
+  /** Has workers tell what they know. */
+  async #refreshMetrics(): Promise<void> {
+    this.#supervisor.refreshStats();
+    await this.#supervisor.flushRecords(FLUSH_MS);
+  }
+
   /** As with the admin port: one that is taken costs the view, never the service. */
   async #serveStats(): Promise<HttpListener | undefined> {
     const { ipv6Enabled, bindAddress } = this.#config;
     const port = this.#options.statsPort ?? this.#config.statsPort;
-    const refresh = async (): Promise<void> => {
-      this.#supervisor.refreshStats();
-      await this.#supervisor.flushRecords(FLUSH_MS);
-    };
+    const refresh = (): Promise<void> => this.#refreshMetrics();
     try {
       const listen = { port, ipv6: ipv6Enabled, address: bindAddress };
       return await serveStats({ registry: this.#metrics.registry, refresh }, listen);
@@ -322,9 +361,9 @@ export class Proxy {
   /** Workers tell only what somebody reads; what that is changes with the log's levels. */
   #tellReaders(): void {
     this.#supervisor.setReaders(this.#readers());
-    this.#supervisor.setRequestReaders(
-      this.#interest.requests || this.#log.scope('access.l7').isEnabled('error') ? 'all' : 'none',
-    );
+    const wantsAll = this.#interest.requests || this.#log.scope('access.l7').isEnabled('error');
+    const wantsTraced = this.#otlp?.wantsRequests === true;
+    this.#supervisor.setRequestReaders(wantsAll ? 'all' : wantsTraced ? 'traced' : 'none');
   }
 
   /** What is read beyond the records that metrics are made of. Follows the log's levels. */

@@ -13,6 +13,7 @@ import { XdsPeer } from '../../wire/test/xds-peer.ts';
 import { checkCapabilities } from '../src/capabilities.ts';
 import { generateDevRoot } from '../src/index.ts';
 import { runZtunnel } from '../src/main.ts';
+import { Collector } from './otlp-collector.ts';
 
 const TINY_WORKER = new URL('./tiny-worker.ts', import.meta.url);
 const MESH =
@@ -271,4 +272,30 @@ test('the admin port profiles all threads, blocked workers too, and ends the pro
       assert.match(log(), /Shutdown requested, draining\tcause="\/quitquitquit"/);
     },
   );
+});
+
+test('with a collector in its environment it sends metrics there, and its end waits for no collector', async () => {
+  const collector = await Collector.start();
+  try {
+    await withProxy(
+      async directory => ({
+        ...DEDICATED,
+        ...(await withRoot(directory)),
+        OTEL_EXPORTER_OTLP_ENDPOINT: collector.httpUrl,
+        OTEL_METRIC_EXPORT_INTERVAL: '1000',
+        NODE_NAME: 'n1',
+      }),
+      async ({ signals, status }) => {
+        await collector.until(() => collector.items.metrics.some(({ name }) => name === 'istio_build'));
+        assert.equal(collector.resources[0]?.['k8s.node.name'], 'n1');
+        collector.manner = 'hang';
+        const before = collector.requests;
+        await collector.until(() => collector.requests > before);
+        signals.emit('SIGTERM');
+        assert.equal(await status, 0);
+      },
+    );
+  } finally {
+    collector.close();
+  }
 });
