@@ -4,15 +4,14 @@
 //
 // Life: open --drain--> draining --all answered, or the time is up--> closed. Closing is reported once.
 import { type IpFamily, summarizeWorkload, type Workload, type WorkloadSummary } from '@ambit/mesh';
-import { Errno, type Fd, setSendBuffer, SysError } from '@ambit/native';
+import { type Fd, setSendBuffer } from '@ambit/native';
 import type { Timer } from '@ambit/proxy';
-import { ConnectionListener } from '../worker/listener.ts';
 import type { SocketFactory } from '../worker/socket-factory.ts';
 import type { Asker, ParkedAsker } from './asker.ts';
 import { writeAddresses, writeEmpty } from './codec/answer.ts';
 import { nameText } from './codec/names.ts';
-import { CLASS_IN, HEADER_BYTES, Rcode, Type, typeName } from './codec/numbers.ts';
-import { messageKey, questionKey, QueryView, readQuery } from './codec/query.ts';
+import { HEADER_BYTES, Rcode, Type, typeName } from './codec/numbers.ts';
+import { isAddressQuery, messageKey, questionKey, QueryView, readQuery } from './codec/query.ts';
 import { rcodeOf } from './codec/response.ts';
 import type { Counting } from './count-reports.ts';
 import { countForwarded, DnsCounters } from './counters.ts';
@@ -22,8 +21,8 @@ import { addressQuery, type HostAddresses, hostAddresses } from './host-addresse
 import { KeptAnswers } from './kept-answers.ts';
 import type { CompiledDecision } from './name-decisions.ts';
 import { NodeShare } from './node-share.ts';
+import { PodPorts } from './pod-ports.ts';
 import { TcpClient, type Unread } from './tcp-client.ts';
-import { UdpListener } from './udp-listener.ts';
 import type { WorkerDns } from './worker-dns.ts';
 
 export interface PodDnsDeps {
@@ -59,6 +58,7 @@ export class PodDns implements Counting {
   readonly counters = new DnsCounters();
   readonly #shared: WorkerDns;
   readonly #deps: PodDnsDeps;
+  readonly #ports: PodPorts;
   readonly #forwarder: Forwarder;
   readonly #kept = new KeptAnswers();
   readonly #view = new QueryView();
@@ -67,8 +67,6 @@ export class PodDns implements Counting {
   readonly #unread: Unread = { bytes: 0, maxBytes: MAX_UNREAD_BYTES };
   /** The pod as the mesh last described it. */
   #source: WorkloadSummary | undefined;
-  #udp: UdpListener[] = [];
-  #tcp: ConnectionListener[] = [];
   /** Questions whose answer is under way. */
   #underWay = 0;
   /** Where the addresses of the next answer begin. */
@@ -84,9 +82,13 @@ export class PodDns implements Counting {
     const { sockets } = deps;
     this.#shared = shared;
     this.#deps = deps;
+    const { engine, input, output } = shared;
+    const onQuery = this.#onQuery.bind(this);
+    const onAccepted = (fd: Fd): void => this.#accept(fd);
+    this.#ports = new PodPorts({ engine, input, output, sockets, onQuery, onAccepted, onNoFds: deps.onNoFds });
     this.#forwarder = new Forwarder(
       {
-        engine: shared.engine,
+        engine,
         openUdp: resolver => sockets.openUdpTo(resolver.ip),
         openTcp: resolver => sockets.openTcpTo(resolver.ip),
         onUnsolicited: () => {
@@ -103,13 +105,7 @@ export class PodDns implements Counting {
   /** Opens all its ports. @throws SysError; `close` then undoes what was opened */
   open(): void {
     const { settings } = this.#shared;
-    if (settings === undefined) return;
-    const { address, port, ipv6 } = settings;
-    if (address !== 'localhost') this.#listen(address, port);
-    else {
-      this.#listen('127.0.0.1', port);
-      if (ipv6) this.#tryIpv6(port);
-    }
+    if (settings !== undefined) this.#ports.open(settings);
   }
 
   get isClosed(): boolean {
@@ -169,8 +165,7 @@ export class PodDns implements Counting {
   drain(): void {
     if (this.#state !== 'open') return;
     this.#state = 'draining';
-    for (const listener of this.#tcp) listener.close();
-    this.#tcp = [];
+    this.#ports.closeTcp();
     for (const client of Array.from(this.#clients)) client.drain();
     const { engine } = this.#shared;
     this.#deadline = engine.timers.at(engine.nowMs + DRAIN_MS, () => this.close());
@@ -183,31 +178,10 @@ export class PodDns implements Counting {
     this.#state = 'closed';
     this.#shared.engine.timers.cancel(this.#deadline);
     this.#shared.unfollow(this);
-    for (const listener of [...this.#tcp, ...this.#udp]) listener.close();
-    this.#tcp = [];
-    this.#udp = [];
+    this.#ports.close();
     this.#forwarder.close('the pod is gone');
     for (const client of Array.from(this.#clients)) client.close();
     this.#deps.onClosed();
-  }
-
-  #listen(address: string, port: number): void {
-    const { engine, input, output } = this.#shared;
-    const { sockets, onNoFds } = this.#deps;
-    const onQuery = this.#onQuery.bind(this);
-    this.#udp.push(new UdpListener({ engine, input, output, onQuery }, sockets.listenUdp(address, port)));
-    const { fd } = sockets.listen(port, 'no keepalive', address);
-    this.#tcp.push(new ConnectionListener(engine, fd, accepted => this.#accept(accepted), onNoFds));
-  }
-
-  /** A pod whose loopback has no IPv6 is served by IPv4 alone; its own resolver cannot ask there either. */
-  #tryIpv6(port: number): void {
-    try {
-      this.#listen('::1', port);
-    } catch (error) {
-      const isMissing = error instanceof SysError && NO_IPV6.has(error.errno);
-      if (!isMissing) throw error;
-    }
   }
 
   #accept(fd: Fd): void {
@@ -422,9 +396,4 @@ function copyOf(outcome: ForwardOutcome): ForwardOutcome {
   return { ...outcome, bytes: Buffer.from(outcome.bytes.subarray(0, outcome.length)) };
 }
 
-function isAddressQuery(view: QueryView): boolean {
-  return view.class === CLASS_IN && (view.type === Type.A || view.type === Type.AAAA);
-}
-
-const NO_IPV6: ReadonlySet<number> = new Set([Errno.EADDRNOTAVAIL, Errno.EAFNOSUPPORT]);
 const SAYS_SOMETHING: ReadonlySet<number> = new Set([Rcode.NOERROR, Rcode.NXDOMAIN]);

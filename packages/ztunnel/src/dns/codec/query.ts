@@ -1,7 +1,7 @@
 // What a client asks: header, the one question, EDNS (RFC 1035 4.1, RFC 6891). Reads nothing beyond the message and never
 // throws. One view is filled anew for each message, since this runs for every datagram.
 import { skipName, skipPlainName } from './names.ts';
-import { Flag, HEADER_BYTES, OPCODE_MASK, Type } from './numbers.ts';
+import { CLASS_IN, Flag, HEADER_BYTES, OPCODE_MASK, Type } from './numbers.ts';
 
 /** Without EDNS a UDP answer may have this many bytes; a smaller wish is lifted to it. */
 export const LEAST_UDP_BYTES = 512;
@@ -51,6 +51,11 @@ export function readQuery(view: QueryView, bytes: Buffer, at: number, length: nu
   view.questionEnd = afterName + 4 - at;
   const others = word(bytes, at + 6) + word(bytes, at + 8);
   return readRecords(view, bytes, afterName + 4, end, others, word(bytes, at + 10)) ? undefined : 'malformed';
+}
+
+/** Whether it asks for addresses, of which alone the mesh has any. */
+export function isAddressQuery(view: QueryView): boolean {
+  return view.class === CLASS_IN && (view.type === Type.A || view.type === Type.AAAA);
 }
 
 /** Each record takes eleven bytes at least, so a count that promises too much ends at the end of the message. */
