@@ -2,7 +2,7 @@
 // Samples are the same in both; OpenMetrics names a family of counters without `_total`, tells units, writes bucket limits
 // as floats and ends with `# EOF`. Families without a series are left out. No timestamps, no exemplars.
 import type { MetricRegistry } from './metric-registry.ts';
-import type { Column, MetricShape, MetricTable, Row } from './metric-table.ts';
+import type { Column, MetricShape, Row } from './metric-table.ts';
 
 export type TextFormat = 'openmetrics' | 'prometheus';
 
@@ -178,11 +178,4 @@ function formatBound(bound: number, format: TextFormat): string {
 function formatNumber(value: number): string {
   if (value === Infinity) return '+Inf';
   return value === -Infinity ? '-Inf' : String(value);
-}
-
-/** For whoever wants numbers and not text (OTLP): families in order, brought up to date. */
-export function* families(
-  registry: MetricRegistry,
-): Generator<{ readonly column: Column; readonly table: MetricTable }, void, undefined> {
-  for (const table of registry.read()) for (const column of table.columns) yield { column, table };
 }
