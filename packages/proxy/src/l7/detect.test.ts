@@ -78,6 +78,10 @@ describe('detection', () => {
     const request = bytes('client', CLIENT_PREFACE, SETTINGS, [0, 0, headers.length, 1, 5, 0, 0, 0, 1], [...headers]);
     assert.deepEqual(read([GRPC_SERVER, request]).protocols, ['grpc']);
     assert.deepEqual(read([GRPC_SERVER, request], [[4]]).protocols, ['grpc']);
+    // In the middle of the preface too.
+    const [preface, rest] = [request.bytes.subarray(0, 10), request.bytes.subarray(10)];
+    const between = read([{ side: 'client', bytes: preface }, GRPC_SERVER, { side: 'client', bytes: rest }]);
+    assert.deepEqual([between.protocols, between.giveUps], [['grpc'], []]);
     assert.deepEqual(read([GRPC_SERVER, client('GET / HTTP/1.1\r\n\r\n')]).giveUps, ['malformed']);
   });
 

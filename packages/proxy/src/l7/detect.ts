@@ -165,12 +165,6 @@ export class DetectingSniffer implements L7Sniffer {
   }
 
   #probe(side: Side, bytes: Uint8Array, start: number, end: number, nowMs: number): void {
-    // A side that talks while the other's first words are not understood yet does not help, and is not held back.
-    const other = side === 'client' ? this.#server : this.#client;
-    if (other !== undefined && side === 'server') {
-      this.#decide(undefined);
-      return;
-    }
     const own = side === 'client' ? this.#client : this.#server;
     const held = own?.length ?? 0;
     const reads = (own?.reads ?? 0) + 1;

@@ -2,7 +2,15 @@
 // framing and those that are told are looked at. Keeps at most 1 KiB of an unfinished line and nothing else of a head.
 // Strict where two readers could disagree about framing: then it says malformed and never guesses. A line may end in LF alone.
 import type { L7Options } from './sniffer-options.ts';
-import { hasText, hasTextAnyCase, MAX_TEXT, methodNumber, textOf, traceparentOf } from './sniffer-texts.ts';
+import {
+  authorityOf,
+  hasText,
+  hasTextAnyCase,
+  MAX_TEXT,
+  methodNumber,
+  textOf,
+  traceparentOf,
+} from './sniffer-texts.ts';
 
 /** Longest head, and longest trailer section, in bytes. Upstream's Envoy stops at 60 KiB, node at 16. */
 export const MAX_HEAD_BYTES = 65_536;
@@ -45,6 +53,8 @@ export class Http1Head {
   status = 0;
   /** -1 when there is none. */
   contentLength = -1;
+  /** Its fields contradict each other; responses. */
+  hasFaultyFraming = false;
   /** The transfer coding: none, one that ends in `chunked`, or one that does not and so goes on to the end. */
   coding: 'none' | 'chunked' | 'other' = 'none';
   path = '';
@@ -92,11 +102,19 @@ export class Http1Head {
   }
 
   /** Reads `bytes[at, end)` up to the end of the head; returns where it stopped and leaves the outcome in `state`. */
-  read(bytes: Uint8Array, at: number, end: number): number {
-    let lineStart = at;
+  read(bytes: Uint8Array, at: number, stop: number): number {
+    // Offsets may come from arithmetic with large or infinite numbers; told that these are small, V8 runs the loops over bytes at
+    // twice the speed.
+    let lineStart = at | 0;
+    const end = stop | 0;
     while (this.state === 'more' && lineStart < end) {
-      const scanEnd = Math.min(end, lineStart + MAX_HEAD_BYTES - this.bytes);
-      const lineEnd = this.#lineFeed(bytes, lineStart, scanEnd);
+      const scanEnd = Math.min(end, lineStart + MAX_HEAD_BYTES - this.bytes) | 0;
+      // A field's name is looked at once: it has no character that could end the line.
+      let nameEnd = lineStart;
+      if (this.#hasStartLine && this.#lineBytes === 0) {
+        while (nameEnd < scanEnd && isTokenByte[bytes[nameEnd] ?? 0] === 1) nameEnd++;
+      }
+      const lineEnd = this.#lineFeed(bytes, nameEnd, scanEnd);
       if (this.state !== 'more') return lineEnd;
       this.bytes += lineEnd - lineStart;
       if (lineEnd === scanEnd) {
@@ -106,7 +124,7 @@ export class Http1Head {
       }
       this.bytes++;
       if (this.#lineBytes > 0 || this.#sawCr) this.#finishKept(bytes, lineStart, lineEnd);
-      else this.#wholeLine(bytes, lineStart, lineEnd);
+      else this.#wholeLine(bytes, lineStart, nameEnd, lineEnd);
       lineStart = lineEnd + 1;
     }
     return lineStart;
@@ -114,10 +132,8 @@ export class Http1Head {
 
   // The next LF, or `end`. Control characters are no part of a head, and CR only where LF follows: a bare CR ends a line for
   // some readers and not for others.
-  #lineFeed(bytes: Uint8Array, start: number, stop: number): number {
-    // Offsets may come from arithmetic with large or infinite numbers; told that these are small, V8 runs the loop at twice the speed.
-    let at = start | 0;
-    const end = stop | 0;
+  #lineFeed(bytes: Uint8Array, start: number, end: number): number {
+    let at = start;
     if (this.#sawCr && at < end && bytes[at] !== LF) {
       this.state = 'malformed';
       return at;
@@ -134,10 +150,10 @@ export class Http1Head {
     }
   }
 
-  #wholeLine(bytes: Uint8Array, start: number, lineFeed: number): void {
+  #wholeLine(bytes: Uint8Array, start: number, nameEnd: number, lineFeed: number): void {
     const end = lineFeed > start && bytes[lineFeed - 1] === CR ? lineFeed - 1 : lineFeed;
     const keptEnd = end - start > KEPT + TAIL ? start + KEPT : end;
-    this.#take(bytes, start, keptEnd, end - TAIL, keptEnd < end);
+    this.#take(bytes, start, nameEnd, keptEnd, end - TAIL, keptEnd < end);
   }
 
   #keep(bytes: Uint8Array, start: number, end: number): void {
@@ -169,15 +185,16 @@ export class Http1Head {
     const isCut = lineBytes > KEPT + TAIL;
     this.#lineBytes = 0;
     this.#sawCr = false;
-    this.#take(line, 0, isCut ? KEPT : lineBytes, isCut ? KEPT : lineBytes - TAIL, isCut);
+    this.#take(line, 0, 0, isCut ? KEPT : lineBytes, isCut ? KEPT : lineBytes - TAIL, isCut);
     // An idle connection holds no line.
     if (this.state !== 'more') this.#line = undefined;
   }
 
-  // One line: `bytes[start, end)` is what is kept of its beginning, its last TAIL bytes are at `tail`.
-  #take(bytes: Uint8Array, start: number, end: number, tail: number, isCut: boolean): void {
+  // One line: `bytes[start, end)` is what is kept of its beginning, its last TAIL bytes are at `tail`; up to `nameEnd` it is known
+  // to be a token.
+  #take(bytes: Uint8Array, start: number, nameEnd: number, end: number, tail: number, isCut: boolean): void {
     if (this.#hasStartLine) {
-      this.#field(bytes, start, end, isCut);
+      this.#field(bytes, start, nameEnd, end, isCut);
       return;
     }
     this.#hasStartLine = true;
@@ -233,11 +250,11 @@ export class Http1Head {
   }
 
   #setAuthority(bytes: Uint8Array, start: number, end: number): void {
-    this.#lastAuthority = textOf(bytes, start, end, this.#lastAuthority);
+    this.#lastAuthority = authorityOf(bytes, start, end, this.#lastAuthority);
     this.authority = this.#lastAuthority;
   }
 
-  #field(bytes: Uint8Array, start: number, end: number, isCut: boolean): void {
+  #field(bytes: Uint8Array, start: number, nameEnd: number, end: number, isCut: boolean): void {
     if (start === end) {
       this.#finish();
       return;
@@ -247,10 +264,10 @@ export class Http1Head {
       if (this.#lastField !== FIELD_OTHER) this.state = 'malformed';
       return;
     }
-    let colon = start;
+    let colon = nameEnd;
     while (colon < end && isTokenByte[bytes[colon] ?? 0] === 1) colon++;
     // A blank between name and colon is refused too: it is how requests are smuggled (RFC 9112 §5.1).
-    if (colon === start || colon === end || bytes[colon] !== COLON) {
+    if (colon === start || colon >= end || bytes[colon] !== COLON) {
       this.state = 'malformed';
       return;
     }
@@ -311,7 +328,9 @@ export class Http1Head {
     const isFaulty =
       this.coding !== 'none' &&
       (this.contentLength >= 0 || this.minor === 0 || (this.#isRequest && this.coding === 'other'));
-    this.state = isFaulty ? 'malformed' : 'whole';
+    this.hasFaultyFraming = isFaulty;
+    // Of a response it only matters when it has a body, which its request decides too.
+    this.state = isFaulty && this.#isRequest ? 'malformed' : 'whole';
     this.#line = undefined;
   }
 }

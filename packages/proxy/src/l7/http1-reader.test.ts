@@ -153,6 +153,41 @@ const CASES: { name: string; turns: Turn[]; lines: string[]; giveUps: string[]; 
     giveUps: [],
   },
   {
+    name: 'a whole early response is told even if the client then does something else',
+    turns: [
+      client('POST /up HTTP/1.1\r\nContent-Length: 60\r\n\r\nab'),
+      server('HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n'),
+      GET,
+      OK,
+    ],
+    lines: ['POST /up 413'],
+    giveUps: ['desynchronized'],
+  },
+  {
+    name: 'a head that is too slow for its server is told with the answer',
+    turns: [client('GET /slow HTTP/1.1\r\nHost:'), server('HTTP/1.1 408 Request Timeout\r\n\r\n')],
+    end: 'server',
+    lines: ['GET /slow 408'],
+    giveUps: [],
+  },
+  {
+    name: 'a head that is answered in the middle, and goes on',
+    turns: [client('GET /slow HTTP/1.1\r\nHost:'), OK, client(' a\r\n\r\n'), GET, OK],
+    lines: ['GET /slow 200', 'GET /a 200'],
+    giveUps: [],
+  },
+  {
+    name: 'contradicting lengths of a response without body do not matter',
+    turns: [
+      client('HEAD /h HTTP/1.1\r\n\r\n'),
+      server('HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n'),
+      GET,
+      OK,
+    ],
+    lines: ['HEAD /h 200', 'GET /a 200'],
+    giveUps: [],
+  },
+  {
     name: 'garbage behind a request',
     turns: [GET, client('\x00\x01garbage'), OK],
     lines: ['GET /a 200'],
@@ -366,6 +401,18 @@ describe('HTTP/1.1 reader', () => {
         traceparent,
       },
     ]);
+  });
+
+  test('user and password of an authority are never told', () => {
+    const { recorder } = read([
+      client('GET http://joe:secret@shop:80/p HTTP/1.1\r\n\r\nGET /q HTTP/1.1\r\nHost: joe@shop\r\n\r\n'),
+      OK,
+      OK,
+    ]);
+    assert.deepEqual(
+      recorder.requests.map(request => request.authority),
+      ['shop:80', 'shop'],
+    );
   });
 
   test('texts that nobody wants are not made, and somebody may begin to want them', () => {

@@ -66,8 +66,10 @@ export class Http1Reader implements L7Sniffer {
     const server = this.#server;
     let at = start;
     while (at < end && server.phase !== 'dead') {
-      if (this.#earlyEndMs >= 0 || (server.bytes === 0 && this.#queue.length === 0)) {
-        // Such as 408 to a client that has not asked for anything yet.
+      const isUnasked = server.bytes === 0 && this.#queue.length === 0;
+      if (isUnasked && this.#client.bytes > 0) this.#admitUnfinished();
+      else if (isUnasked || this.#earlyEndMs >= 0) {
+        // Such as 408 to a client that has not asked for anything.
         this.#giveUp('desynchronized');
         return;
       }
@@ -124,6 +126,13 @@ export class Http1Reader implements L7Sniffer {
     }
   }
 
+  // A request that is answered before its head is whole, as servers do with what is too slow or too large for them.
+  #admitUnfinished(): void {
+    const { method, path, authority, traceparent } = this.#client.head;
+    this.#queue.push(this.#requestStartMs, method, path, authority, traceparent);
+    this.#isRequestOpen = true;
+  }
+
   #requestHead(): void {
     const client = this.#client;
     const head = client.head;
@@ -131,8 +140,10 @@ export class Http1Reader implements L7Sniffer {
       this.#clientBroke('limit');
       return;
     }
-    this.#queue.push(this.#requestStartMs, head.method, head.path, head.authority, head.traceparent);
-    this.#isRequestOpen = true;
+    if (!this.#isRequestOpen) {
+      this.#queue.push(this.#requestStartMs, head.method, head.path, head.authority, head.traceparent);
+      this.#isRequestOpen = true;
+    }
     if (head.coding === 'chunked') client.beginChunks();
     else if (!client.beginLength(Math.max(head.contentLength, 0))) this.#requestOver();
   }
@@ -198,6 +209,8 @@ export class Http1Reader implements L7Sniffer {
       this.#giveUp('upgraded');
     } else if (method === HEAD || status === 204 || status === 304) {
       this.#responseOver(nowMs);
+    } else if (head.hasFaultyFraming) {
+      this.#giveUp('malformed');
     } else if (head.coding === 'chunked') {
       server.beginChunks();
     } else if (head.coding === 'other' || head.contentLength < 0) {
@@ -252,6 +265,9 @@ export class Http1Reader implements L7Sniffer {
 
   #giveUp(why: L7GiveUp): void {
     if (this.#isOver) return;
+    // A response that was whole is told, whatever became of its request.
+    this.#settleRequest();
+    if (this.#earlyEndMs >= 0) this.#tell(this.#earlyEndMs, undefined);
     this.#close();
     this.#listener.onGiveUp(why);
   }

@@ -2,7 +2,7 @@
 // never made into a text.
 import { STATIC_TABLE } from '../h2/hpack-tables.ts';
 import { grpcStatusOf, isGrpcContentType } from './grpc-messages.ts';
-import { hasText, methodNumber, textOf, traceparentOf } from './sniffer-texts.ts';
+import { authorityOf, hasText, methodNumber, textOf, traceparentOf } from './sniffer-texts.ts';
 
 /** What a field is. */
 export const FIELD = {
@@ -66,7 +66,7 @@ export function fieldText(field: number, bytes: Uint8Array, start: number, end: 
     }
     case FIELD.AUTHORITY:
     case FIELD.HOST:
-      return textOf(bytes, start, end, previous);
+      return authorityOf(bytes, start, end, previous);
     case FIELD.TRACEPARENT:
       return traceparentOf(bytes, start, end);
     default:

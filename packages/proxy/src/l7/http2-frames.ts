@@ -94,7 +94,7 @@ export class Http2Frames {
   }
 
   /** The counter's stream is over, perhaps in the middle of a DATA frame: the rest of that is nobody's. */
-  release(counter: GrpcMessages): void {
+  release(counter: GrpcMessages | undefined): void {
     if (this.#counter === counter) this.#counter = undefined;
   }
 
@@ -105,8 +105,10 @@ export class Http2Frames {
     if (this.#left === 0) this.#endFrame();
   }
 
-  read(bytes: Uint8Array, start: number, end: number, nowMs: number): void {
-    let at = start;
+  read(bytes: Uint8Array, start: number, stop: number, nowMs: number): void {
+    // As in http1-head.ts: small integers, whatever they were computed from.
+    let at = start | 0;
+    const end = stop | 0;
     while (at < end && this.fault === '') {
       if (this.#inFrame) at = this.#payload(bytes, at, end);
       else if (this.#prefaceLeft > 0) at = this.#preface(bytes, at, end);

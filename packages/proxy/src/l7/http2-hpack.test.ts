@@ -86,7 +86,8 @@ function meaning(fields: readonly (readonly [string, string])[]): Record<string,
   const grpcStatus = last('grpc-status');
   let authority = '';
   for (const [name, value] of fields) {
-    if (name === ':authority' || (name === 'host' && authority === '')) authority = bounded(value);
+    if (name === ':authority' || (name === 'host' && authority === ''))
+      authority = bounded(value.slice(value.lastIndexOf('@') + 1));
   }
   return {
     method: method === undefined ? -1 : Math.max(0, METHODS.indexOf(method === 'OTHER' ? '' : method)),

@@ -10,8 +10,8 @@ import type { L7Options } from './sniffer-options.ts';
 /** Longest header block. nginx and Go's proxies stop at 8 to 16 KiB too. */
 export const MAX_BLOCK_BYTES = 16_384;
 
-/** Largest table that is followed: 2 048 entries. Peers announce 4 096 unless somebody tuned them. */
-const MAX_TABLE_BYTES = 65_536;
+/** Largest table that is followed: 512 entries. Peers announce 4 096 unless somebody tuned them. */
+const MAX_TABLE_BYTES = 16_384;
 
 const STATIC_COUNT = STATIC_FIELDS.field.length;
 const ENTRY_OVERHEAD = 32;

@@ -185,6 +185,20 @@ const CASES: { name: string; turns: Turn[]; lines: string[]; giveUps?: string[];
     giveUps: ['malformed'],
   },
   {
+    name: 'an early response counts when the client breaks',
+    turns: [
+      HELLO,
+      WELCOME,
+      from('client', frame(HEADERS, END_HEADERS, 1, get('/up'))),
+      from('client', frame(HEADERS, END_HEADERS, 3, get('/up'))),
+      answer(1, '413'),
+      from('client', frame(DATA, 0, 0, 'x')),
+      answer(3, '200'),
+    ],
+    lines: ['GET /up 413', 'GET /up 200'],
+    giveUps: ['malformed'],
+  },
+  {
     name: 'an answer in HTTP/1.1',
     turns: [HELLO, ask(1), { side: 'server', bytes: Buffer.from('HTTP/1.1 400 Bad Request\r\n\r\n') }],
     lines: [],

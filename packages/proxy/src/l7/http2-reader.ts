@@ -65,6 +65,8 @@ export class Http2Reader implements L7Sniffer, Http2Sink {
   readonly #serverLimit: TableLimit;
   readonly #streams = new Http2Streams();
   #lastStreamId = 0;
+  // The last stream of the server's GOAWAY, if there was one.
+  #goawayStreamId = Number.POSITIVE_INFINITY;
   #nowMs = 0;
   #isNamed = false;
   #clientFault: L7GiveUp | '' = '';
@@ -143,7 +145,6 @@ export class Http2Reader implements L7Sniffer, Http2Sink {
     if (stream === undefined) return undefined;
     if (frames.isClient) stream.requestBytes += wireBytes;
     else stream.responseBytes += wireBytes;
-    if (!stream.isGrpc) return undefined;
     return frames.isClient ? stream.requestMessages : stream.responseMessages;
   }
 
@@ -170,7 +171,9 @@ export class Http2Reader implements L7Sniffer, Http2Sink {
   }
 
   onGoaway(frames: Http2Frames, lastStreamId: number): void {
-    if (frames.isClient) return;
+    // Only a lower one leaves out more, and a flood of the same costs nothing.
+    if (frames.isClient || lastStreamId >= this.#goawayStreamId) return;
+    this.#goawayStreamId = lastStreamId;
     for (const stream of this.#streams.all()) {
       if (stream.id > lastStreamId) this.#tell(stream, 'UC');
     }
@@ -194,7 +197,7 @@ export class Http2Reader implements L7Sniffer, Http2Sink {
       }
       stream.startMs = frames.startMs;
       stream.method = Math.max(fields.method, 0);
-      stream.isGrpc = fields.isGrpc;
+      if (fields.isGrpc) stream.countMessages();
       // The table may know texts that nobody wants at the moment.
       this.#streams.keepTexts(
         stream,
@@ -224,7 +227,7 @@ export class Http2Reader implements L7Sniffer, Http2Sink {
 
   #responseOver(stream: Http2Stream): void {
     if (stream.responseEndMs < 0) stream.responseEndMs = this.#nowMs;
-    if (stream.isRequestOver) this.#tell(stream, undefined);
+    if (stream.isRequestOver || this.#clientFault !== '') this.#tell(stream, undefined);
   }
 
   // A response that was whole makes what happens afterwards unimportant.
@@ -238,8 +241,8 @@ export class Http2Reader implements L7Sniffer, Http2Sink {
       responseBytes: stream.responseBytes,
       status: stream.status,
       grpcStatus: stream.isGrpc && stream.grpcStatus >= 0 ? stream.grpcStatus : undefined,
-      requestMessages: stream.requestMessages.count,
-      responseMessages: stream.responseMessages.count,
+      requestMessages: stream.requestMessages?.count ?? 0,
+      responseMessages: stream.responseMessages?.count ?? 0,
       method: METHODS[stream.method] ?? '',
       path: stream.path,
       authority: stream.authority,
@@ -269,12 +272,13 @@ export class Http2Reader implements L7Sniffer, Http2Sink {
       return;
     }
     const client = this.#client.fault;
-    if (this.#clientFault === '' && (client === 'malformed' || client === 'limit')) this.#clientFault = client;
-    if (this.#clientFault === '') return;
-    // No more of any request will be seen, so a whole response is enough.
-    for (const stream of this.#streams.all()) {
-      stream.isRequestOver = true;
-      if (stream.responseEndMs >= 0) this.#tell(stream, undefined);
+    if (this.#clientFault === '') {
+      if (client !== 'malformed' && client !== 'limit') return;
+      this.#clientFault = client;
+      // No more of any request will be seen, so a whole response is enough.
+      for (const stream of this.#streams.all()) {
+        if (stream.responseEndMs >= 0) this.#tell(stream, undefined);
+      }
     }
     if (this.#streams.size === 0) this.#giveUp(this.#clientFault);
   }

@@ -20,17 +20,35 @@ export class Http2Stream {
   status = 0;
   /** -1 before it came. */
   grpcStatus = -1;
-  isGrpc = false;
   isRequestOver = false;
   /** -1 before the response is over. */
   responseEndMs = -1;
   requestBytes = 0;
   responseBytes = 0;
-  readonly requestMessages = new GrpcMessages();
-  readonly responseMessages = new GrpcMessages();
+  /** Counters of a gRPC call, absent for other requests. */
+  requestMessages: GrpcMessages | undefined = undefined;
+  responseMessages: GrpcMessages | undefined = undefined;
   path = '';
   authority = '';
   traceparent = '';
+
+  #isCall = false;
+  // Counters of a call that had this entry before.
+  #spareRequests: GrpcMessages | undefined = undefined;
+  #spareResponses: GrpcMessages | undefined = undefined;
+
+  get isGrpc(): boolean {
+    return this.#isCall;
+  }
+
+  /** Makes it a gRPC call. */
+  countMessages(): void {
+    this.#isCall = true;
+    this.requestMessages = this.#spareRequests ?? new GrpcMessages();
+    this.responseMessages = this.#spareResponses ?? new GrpcMessages();
+    this.requestMessages.reset();
+    this.responseMessages.reset();
+  }
 
   begin(id: number): void {
     this.id = id;
@@ -38,13 +56,17 @@ export class Http2Stream {
     this.method = 0;
     this.status = 0;
     this.grpcStatus = -1;
-    this.isGrpc = false;
     this.isRequestOver = false;
     this.responseEndMs = -1;
     this.requestBytes = 0;
     this.responseBytes = 0;
-    this.requestMessages.reset();
-    this.responseMessages.reset();
+    if (this.#isCall) {
+      this.#isCall = false;
+      this.#spareRequests = this.requestMessages;
+      this.#spareResponses = this.responseMessages;
+      this.requestMessages = undefined;
+      this.responseMessages = undefined;
+    }
     this.path = '';
     this.authority = '';
     this.traceparent = '';

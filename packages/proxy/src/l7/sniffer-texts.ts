@@ -101,6 +101,13 @@ export function textOf(bytes: Uint8Array, start: number, end: number, previous: 
   return lastView.toString('latin1', start, start + length);
 }
 
+/** The text of an authority (RFC 3986 §3.2) without user and password, which must not reach a log. */
+export function authorityOf(bytes: Uint8Array, start: number, end: number, previous: string): string {
+  let from = end;
+  while (from > start && bytes[from - 1] !== 0x40) from--;
+  return textOf(bytes, from, end, previous);
+}
+
 /** Length of a `traceparent` of version 00, and of the part that later versions keep. */
 const TRACEPARENT_BYTES = 55;
 
