@@ -16,7 +16,7 @@ export { runUser, type RunUser } from './run/run-user.ts';
 export { askJson } from './up/ask.ts';
 export { Supervisor, type SupervisorOptions } from './up/supervisor.ts';
 export { isUp, PART_NAMES, type PartName, type PartState, readUpStatus, type UpStatus } from './up/up-status.ts';
-export { findWayOut, keepWayOut, WAY_OUT_TOOLS, type WayOutStatus, type WayOutTool } from './up/way-out.ts';
+export { findWayOut, keepWayOut, type WayOutStatus, type WayOutTool } from './up/way-out.ts';
 export {
   checkNames,
   parsePublish,

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { chownSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { SANDBOX_DIR } from '@ambit/testbed';
+import { SANDBOX_DIR, sandboxSkip } from '@ambit/testbed';
 import type { WorkloadView } from '../src/local-workloads.ts';
 import { type Answer, eventually, hostState, Machine, MAIN, OUTSIDE_IP, sh } from './machine.ts';
 
@@ -13,8 +13,24 @@ export const OUTSIDE_NAME = 'outside.test';
 const AS_USER = ['setpriv', `--reuid=${NOBODY}`, `--regid=${NOBODY}`, '--clear-groups'];
 const RESOLV_CONF = '/etc/resolv.conf';
 
-/** Why an ordinary user can have no network of his own here; false: he can. */
-export function noUserNamespaces(): string | false {
+/** Every program that gives a network a way out. */
+export const WAYS_OUT = ['pasta', 'pasta.avx2', 'slirp4netns'] as const;
+/** And the Debian packages they are in. */
+const NEEDED: readonly Program[] = [
+  ['dnsmasq', 'dnsmasq-base'],
+  ['dig', 'bind9-dnsutils'],
+];
+type Program = readonly [name: string, packageName: string];
+
+/** Why there can be no such machine here; false: there can. */
+export function unable(...more: readonly Program[]): string | false {
+  const reason = sandboxSkip() || noUserNamespaces();
+  if (reason !== false) return reason;
+  const missing = [...NEEDED, ...more].find(([name]) => spawnSync('sh', ['-c', `command -v ${name}`]).status !== 0);
+  return missing === undefined ? false : `${missing[0]} is missing: apt install ${missing[1]}`;
+}
+
+function noUserNamespaces(): string | false {
   const trial = [...AS_USER.slice(1), 'unshare', '--user', '--map-root-user', '--net', 'true'];
   const { status, stderr } = spawnSync('setpriv', trial);
   return status === 0 ? false : `no user namespaces for ordinary users here: ${String(stderr).trim()}`;
