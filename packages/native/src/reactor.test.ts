@@ -7,7 +7,9 @@ import { epollEventLayout } from './layouts.ts';
 import { EventMask, Reactor } from './reactor.ts';
 import { send, shutdownWrite } from './socket-io.ts';
 import { Slab } from './slab.ts';
+import { bindTo, localAddress, startConnect } from './socket-setup.ts';
 import { tcpPair } from './testing.ts';
+import { openUdp } from './udp.ts';
 
 test('only Linux on x64 and arm64 has a known event layout', () => {
   assert.deepEqual(epollEventLayout('linux', 'x64', 'LE'), { wordsPerEvent: 3, dataWord: 1 });
@@ -38,6 +40,21 @@ test('a registration reports writability at once, then each edge once', () => {
     EventMask.OUT | EventMask.IN,
     EventMask.OUT | EventMask.IN | EventMask.RDHUP,
   ]);
+});
+
+test('a UDP socket for reading hears of what comes and not of what it sent', () => {
+  using reactor = new Reactor();
+  using server = openUdp('ipv4');
+  using client = openUdp('ipv4');
+  bindTo(server, { ip: '127.0.0.1', port: 0 });
+  startConnect(client, { ip: '127.0.0.1', port: localAddress(server).port });
+  const masks: Record<string, number[]> = { both: [], reading: [] };
+  reactor.add(client, { onEvents: mask => void masks['reading']?.push(mask) }, 'reading');
+  reactor.add(server, { onEvents: mask => void masks['both']?.push(mask) });
+  reactor.poll(0);
+  send(client, Slab.allocate(8), 0, 8);
+  reactor.poll(1000);
+  assert.deepEqual(masks, { both: [EventMask.OUT, EventMask.OUT | EventMask.IN], reading: [] });
 });
 
 test('an event fetched for a registration removed in the same batch is dropped', () => {

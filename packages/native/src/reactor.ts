@@ -46,7 +46,10 @@ const c_epoll_wait = bind<(epoll: number, events: number, max: number, timeoutMs
 
 /** Events fetched per call; more stay in the kernel, which serves them in turn. */
 const MAX_EVENTS = 256;
-const INTEREST = (EventMask.IN | EventMask.OUT | EventMask.RDHUP | EPOLLET) >>> 0;
+const INTEREST = {
+  both: (EventMask.IN | EventMask.OUT | EventMask.RDHUP | EPOLLET) >>> 0,
+  reading: (EventMask.IN | EventMask.RDHUP | EPOLLET) >>> 0,
+};
 const BATCH_WORDS = MAX_EVENTS * EPOLL_EVENT.wordsPerEvent;
 const MAX_GENERATION = 0xffffffff;
 
@@ -79,13 +82,17 @@ export class Reactor {
     this.#controlAddress = this.#memory.address(BATCH_WORDS * 4, EPOLL_EVENT.wordsPerEvent * 4);
   }
 
-  /** Registers for IN, OUT and RDHUP, edge-triggered; what is ready already is reported by the next poll. @throws SysError, native.closed */
-  add(fd: Fd, handler: EventHandler): Registration {
+  /**
+   * Registers for IN, RDHUP and, unless it is for `reading` alone, OUT, edge-triggered; what is ready already is reported by
+   * the next poll. A UDP socket is `reading`: each datagram that it has sent would be an OUT event of its own, since the
+   * kernel says that there is room whenever there is room again. @throws SysError, native.closed
+   */
+  add(fd: Fd, handler: EventHandler, interest: keyof typeof INTEREST = 'both'): Registration {
     this.#checkOpen();
     const generation = this.#generation === MAX_GENERATION ? 1 : this.#generation + 1;
     const entry = new Entry(fd, handler, generation);
     const at = BATCH_WORDS;
-    this.#words[at] = INTEREST;
+    this.#words[at] = INTEREST[interest];
     this.#words[at + EPOLL_EVENT.dataWord] = entry.number;
     this.#words[at + EPOLL_EVENT.dataWord + 1] = generation;
     if (c_epoll_ctl(this.#epoll.number, EPOLL_CTL_ADD, entry.number, this.#controlAddress) < 0) {

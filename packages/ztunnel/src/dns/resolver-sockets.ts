@@ -125,7 +125,7 @@ class ResolverSocket implements EventHandler {
     this.resolver = resolver;
     this.#fd = fd;
     this.#events = events;
-    this.#registration = engine.reactor.add(fd, this);
+    this.#registration = engine.reactor.add(fd, this, 'reading');
     this.#timer = engine.timers.at(engine.nowMs + MAX_AGE_MS, () => this.spend());
   }
 

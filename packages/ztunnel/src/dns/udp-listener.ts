@@ -41,11 +41,10 @@ export class UdpListener implements EventHandler, Pumpable {
     this.#deps = deps;
     this.#fd = fd;
     this.#asker = new DatagramAsker(deps, fd);
-    this.#registration = deps.engine.reactor.add(fd, this);
+    this.#registration = deps.engine.reactor.add(fd, this, 'reading');
   }
 
   onEvents(mask: number): void {
-    // Each datagram that leaves the send buffer is an event too.
     if ((mask & (EventMask.IN | EventMask.ERR)) !== 0) this.#deps.engine.enqueue(this);
   }
 
