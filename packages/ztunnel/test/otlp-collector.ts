@@ -55,6 +55,8 @@ const SERVICES: Readonly<Record<Signal, string>> = {
   metrics: '/opentelemetry.proto.collector.metrics.v1.MetricsService/Export',
 };
 
+const PATIENCE_MS = 60_000;
+
 interface KeyValue {
   readonly key: string;
   readonly value: Readonly<Record<string, unknown>>;
@@ -99,25 +101,40 @@ export class Collector {
     }
   }
 
-  static async start(): Promise<Collector> {
+  /** @param host where it listens, an IPv4 address */
+  static async start(host = '127.0.0.1'): Promise<Collector> {
     const collector = new Collector();
     const listening = Promise.withResolvers<void>();
-    collector.#http.listen(0, '127.0.0.1', listening.resolve);
+    collector.#http.listen(0, host, listening.resolve);
     await listening.promise;
     const address = collector.#http.address();
-    collector.httpUrl = `http://127.0.0.1:${typeof address === 'object' && address !== null ? address.port : 0}`;
+    collector.httpUrl = `http://${host}:${typeof address === 'object' && address !== null ? address.port : 0}`;
     const bound = Promise.withResolvers<number>();
-    collector.#grpc.bindAsync('127.0.0.1:0', grpc.ServerCredentials.createInsecure(), (error, port) => {
+    collector.#grpc.bindAsync(`${host}:0`, grpc.ServerCredentials.createInsecure(), (error, port) => {
       if (error === null) bound.resolve(port);
       else bound.reject(error);
     });
-    collector.grpcUrl = `http://127.0.0.1:${await bound.promise}`;
+    collector.grpcUrl = `http://${host}:${await bound.promise}`;
     return collector;
   }
 
-  /** Resolves when `isTrue`, looked at after each request that arrives. */
+  /** Resolves when `isTrue`, looked at after each request that arrives. @throws when it is not within a minute */
   async until(isTrue: () => boolean): Promise<void> {
-    while (!isTrue()) await new Promise<void>(resolve => this.#waiting.add(resolve));
+    const { promise: expired, reject } = Promise.withResolvers<never>();
+    const timer = setTimeout(
+      () => reject(new Error(`${this.requests} requests came: ${this.#summary()}`)),
+      PATIENCE_MS,
+    );
+    try {
+      while (!isTrue()) await Promise.race([expired, new Promise<void>(resolve => this.#waiting.add(resolve))]);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  #summary(): string {
+    const { logs, traces, metrics } = this.items;
+    return `${logs.length} log records, ${traces.length} spans, ${metrics.length} metrics`;
   }
 
   close(): void {
