@@ -22,6 +22,9 @@ const ENDPOINTS: readonly (readonly [method: string, path: string, meaning: stri
     '/config_dump',
     'mesh, certificates, configuration, live connections as JSON; istioctl ztunnel-config reads it',
   ],
+  ['GET', '/edges', 'who talks to whom, how it is protected and how it goes; ambit top shows it'],
+  ['GET', '/findings', 'what is not as it was, with evidence and a next step'],
+  ['GET', '/records', 'live, a line each: ?from=&amp;to=&amp;denied&amp;l7; ambit tap shows it'],
   ['GET', '/certs', 'certificates by identity: end, renewal, last error'],
   ['GET', '/state', 'starting, serving or draining, and what readiness waits for'],
   ['POST', '/logging', 'log levels, without a restart: ?level=access:debug,info or ?reset'],
@@ -55,7 +58,7 @@ export function indexPage(facts: IndexFacts): string {
 <body>
 <h1>Ambit node proxy</h1>
 <p><strong class="${isWell ? 'good' : 'bad'}">${life.state}</strong> for ${duration(facts.nowMs - life.sinceMs)}${cause}${waiting}</p>
-<p class="quiet">node ${escape(facts.node)} · ${escape(facts.mode)} · ${facts.pods} pods · ${facts.workers} workers · version ${escape(facts.version)}</p>
+<p class="quiet">node ${escape(facts.node)} · ${escape(facts.mode)} · ${counted(facts.pods, 'pod')} · ${counted(facts.workers, 'worker')} · version ${escape(facts.version)}</p>
 <h2>Endpoints</h2>
 <dl>
 ${ENDPOINTS.map(endpoint).join('\n')}
@@ -67,6 +70,10 @@ ${certificates(facts.certificates)}
 </body>
 </html>
 `;
+}
+
+function counted(count: number, what: string): string {
+  return `${count} ${what}${count === 1 ? '' : 's'}`;
 }
 
 function endpoint([method, path, meaning]: (typeof ENDPOINTS)[number]): string {
