@@ -1,38 +1,30 @@
 // One life of the node proxy: makes its parts and wires them, in upstream's order of start and drain.
 import { MeshState } from '@ambit/mesh';
 import { releaseMemory, setOpenFileLimitToMax } from '@ambit/native';
-import { AccessLog } from './access-log-writer.ts';
 import { type AdminServer, serveAdmin } from './admin/admin-server.ts';
 import { Life } from './admin/life-report.ts';
 import type { PodReport } from './admin/pod-shapes.ts';
 import { checkCapabilities } from './capabilities.ts';
 import { systemClock } from './clock.ts';
 import type { Config, Environment } from './config.ts';
-import { logQueries } from './dns/query-log.ts';
 import { ResolverFile } from './dns/resolver-file.ts';
 import { errorText, ZtunnelError } from './errors.ts';
 import type { CertificateAuthority } from './identity/certificate-authority.ts';
 import { CertificateManager, type CertificateState } from './identity/certificate-manager.ts';
 import { NO_AUTHORITY } from './identity/open-authority.ts';
-import { certificateFacts } from './insight/certificate-facts.ts';
-import { InsightDesk, type Interest } from './insight/insight-desk.ts';
 import { insightRoutes } from './insight/insight-routes.ts';
 import type { Fields, Log, Logger } from './log.ts';
 import { loadMesh, readStaticMesh, type StopWatching } from './mesh-source.ts';
-import { ZtunnelMetrics } from './metrics/ztunnel-metrics.ts';
-import type { OtlpSender } from './otlp/otlp-sender.ts';
-import { addAccessLogMetrics, addOtlpMetrics } from './otlp/self-metrics.ts';
 import { READINESS_PORT } from './ports.ts';
-import { withRequestSource, withSource } from './record-enrichment.ts';
 import { Readiness, serveReadiness } from './readiness.ts';
-import { RecordStream } from './record-stream.ts';
 import { RevocationList } from './revocation/revocation-list.ts';
 import type { Shutdown } from './shutdown.ts';
 import { announceStart, proxyVersion } from './start-announcement.ts';
 import type { HttpListener } from './stats/http-listener.ts';
 import { serveStats } from './stats/stats-server.ts';
 import { Supervisor } from './supervisor.ts';
-import { illegalPorts, type RecordReaders, workerSettings } from './worker-settings.ts';
+import { Telemetry } from './telemetry/telemetry.ts';
+import { illegalPorts, workerSettings } from './worker-settings.ts';
 import type { XdsSource } from './xds/xds-source.ts';
 import type { ZdsRunner } from './zds/run-zds.ts';
 
@@ -47,11 +39,7 @@ export interface ProxyOptions {
 }
 
 const ANSWER_TIMEOUT_MS = 10_000;
-/** How long a scrape waits for workers to tell what they know. */
-const FLUSH_MS = 200;
 const TIDY_MS = 4000;
-/** For telemetry that is still to be sent when the proxy ends. */
-const OTLP_FLUSH_MS = 1000;
 const POD_STATES = { opening: 'Pending', open: 'Up', closing: 'Draining' } as const;
 
 /** Parts are released in reverse order of their start. */
@@ -63,15 +51,10 @@ export class Proxy {
   readonly #certificates: CertificateManager;
   readonly #state: MeshState;
   readonly #supervisor: Supervisor;
-  readonly #metrics: ZtunnelMetrics;
-  readonly #records: RecordStream | undefined;
-  readonly #access: AccessLog;
+  readonly #telemetry: Telemetry;
   readonly #revocations: RevocationList | undefined;
   readonly #resolvers: ResolverFile;
   readonly #life: Life;
-  readonly #insight: InsightDesk;
-  #interest: Interest = { connections: false, requests: false };
-  #otlp: OtlpSender | undefined;
   #xds: XdsSource | undefined;
   #zds: ZdsRunner | undefined;
 
@@ -89,18 +72,7 @@ export class Proxy {
       onChange: (identity, state) => this.#onCertificate(identity, state),
       log: log.scope('ztunnel::identity'),
     });
-    const queries = log.scope('dns');
-    this.#records = config.recordsPath === undefined ? undefined : RecordStream.open(config.recordsPath);
-    this.#access = new AccessLog(
-      {
-        connections: log.scope('access'),
-        requests: log.scope('access.l7'),
-        log: log.scope('ztunnel::access'),
-        clock: systemClock,
-        onLine: (scope, line, traceId) => this.#otlp?.line(scope, line, traceId),
-      },
-      config.accessLog,
-    );
+    this.#telemetry = this.#makeTelemetry();
     this.#supervisor = new Supervisor(
       {
         view: this.#state,
@@ -109,30 +81,15 @@ export class Proxy {
         random: Math.random,
         log: log.scope('ztunnel::supervisor'),
         lookup: destination => this.#xds?.lookup?.prepare(destination),
-        onRecords: records => {
-          const complete = records.map(record => withSource(record, this.#state, config.network));
-          for (const record of complete) {
-            this.#metrics.fold(record);
-            this.#access.connection(record);
-            this.#records?.write(record);
-          }
-          this.#insight.onRecords(complete);
-        },
-        onDnsCounts: counts => this.#metrics.foldDns(counts),
-        onRequests: requests => {
-          const complete = requests.map(told => withRequestSource(told, this.#state, config.network));
-          for (const told of complete) {
-            this.#access.request(told);
-            this.#otlp?.request(told);
-          }
-          this.#insight.onRequests(complete);
-        },
-        onDnsRecords: records => logQueries(queries, records, uid => this.#supervisor.podInfo(uid)),
+        onRecords: records => this.#telemetry.onRecords(records),
+        onRequests: requests => this.#telemetry.onRequests(requests),
+        onDnsCounts: counts => this.#telemetry.onDnsCounts(counts),
+        onDnsRecords: records => this.#telemetry.onDnsRecords(records),
       },
       {
         entry: options.workerEntry ?? new URL('./worker/main.ts', import.meta.url),
         workers: config.workers,
-        settings: workerSettings(config, this.#readers()),
+        settings: workerSettings(config, this.#telemetry.readers),
         routes: {
           network: config.network,
           illegalPorts: new Set(illegalPorts(config)),
@@ -148,19 +105,6 @@ export class Proxy {
         answerTimeoutMs: ANSWER_TIMEOUT_MS,
       },
     );
-    this.#metrics = this.#makeMetrics();
-    addAccessLogMetrics(this.#metrics.registry, () => this.#access.stats);
-    this.#insight = new InsightDesk({
-      clock: systemClock,
-      node: config.nodeName,
-      certificates: () => certificateFacts(this.#certificates.identityStates()),
-      onInterest: interest => {
-        this.#interest = interest;
-        this.#tellReaders();
-      },
-      log: log.scope('ztunnel::insight'),
-    });
-    log.follow(() => this.#tellReaders());
     this.#resolvers = new ResolverFile(config.resolvConf, {
       log: log.scope('ztunnel::dns'),
       onChange: conf => {
@@ -205,9 +149,9 @@ export class Proxy {
       stats = await this.#serveStats();
       stopWatching = await this.#loadMesh();
       this.#resolvers.start();
-      await this.#startOtlp();
+      await this.#telemetry.startOtlp();
       await this.#supervisor.start();
-      this.#tellReaders();
+      this.#telemetry.tellReaders();
       await this.#revocations?.start();
       if (await this.#followControlPlane(shutdown)) {
         this.#zds = await this.#startServing();
@@ -233,11 +177,7 @@ export class Proxy {
       await this.#xds?.stop();
       this.#certificates.stop();
       await this.#supervisor.stop();
-      this.#access.close();
-      await this.#otlp?.close(OTLP_FLUSH_MS);
-      await this.#records?.close();
-      this.#metrics.close();
-      this.#insight.close();
+      await this.#telemetry.close();
       void admin?.close();
       void stats?.close();
       // A second close does nothing; one that still waits for a client does not hold up the end.
@@ -245,70 +185,46 @@ export class Proxy {
     }
   }
 
-  #makeMetrics(): ZtunnelMetrics {
-    const { istioVersion, proxyMode, metricsMaxSeries, metricsIdleMs } = this.#config;
-    return new ZtunnelMetrics(
-      {
-        clock: systemClock,
-        workerStats: () => this.#supervisor.workerStats,
-        readings: {
-          istioVersion,
-          version: proxyVersion(),
-          isShared: proxyMode === 'shared',
-          supervisor: () => this.#supervisor.stats,
-          pendingPods: () => this.#zds?.pending().length ?? 0,
-          xds: () => {
-            const status = this.#xds?.status;
-            return status === undefined ? undefined : { status, stats: status.stats };
-          },
-          certificates: () => ({
-            stats: this.#certificates.stats,
-            identities: this.#certificates.identityStates(),
-          }),
-          logLinesDropped: this.#options.logLinesDropped ?? (() => 0),
-          streamedRecordsDropped: () => this.#records?.dropped ?? 0,
+  #makeTelemetry(): Telemetry {
+    const { istioVersion, proxyMode } = this.#config;
+    const { env = process.env, logLinesDropped = () => 0 } = this.#options;
+    const version = proxyVersion();
+    return new Telemetry({
+      config: this.#config,
+      log: this.#log,
+      clock: systemClock,
+      view: this.#state,
+      env,
+      version,
+      workers: () => this.#supervisor,
+      identities: () => this.#certificates.identityStates(),
+      readings: {
+        istioVersion,
+        version,
+        isShared: proxyMode === 'shared',
+        supervisor: () => this.#supervisor.stats,
+        pendingPods: () => this.#zds?.pending().length ?? 0,
+        xds: () => {
+          const status = this.#xds?.status;
+          return status === undefined ? undefined : { status, stats: status.stats };
         },
+        certificates: () => ({
+          stats: this.#certificates.stats,
+          identities: this.#certificates.identityStates(),
+        }),
+        logLinesDropped,
       },
-      { maxSeries: metricsMaxSeries, idleMs: metricsIdleMs },
-    );
-  }
-
-  /** Who sends nothing to a collector does not pay for it. */
-  async #startOtlp(): Promise<void> {
-    const { otlp } = this.#config;
-    if (otlp === undefined) return;
-    const { OtlpSender: Sender } = await import('./otlp/otlp-sender.ts');
-    const { registry } = this.#metrics;
-    this.#otlp = new Sender(
-      {
-        clock: systemClock,
-        random: Math.random,
-        log: this.#log.scope('ztunnel::otlp'),
-        registry,
-        refresh: () => this.#refreshMetrics(),
-        env: { ...(this.#options.env ?? process.env) },
-        version: proxyVersion(),
-      },
-      otlp,
-    );
-    addOtlpMetrics(registry, this.#otlp);
-    this.#otlp.start();
-  }
-
-  /** Has workers tell what they know. */
-  async #refreshMetrics(): Promise<void> {
-    this.#supervisor.refreshStats();
-    await this.#supervisor.flushRecords(FLUSH_MS);
+    });
   }
 
   /** As with the admin port: one that is taken costs the view, never the service. */
   async #serveStats(): Promise<HttpListener | undefined> {
     const { ipv6Enabled, bindAddress } = this.#config;
     const port = this.#options.statsPort ?? this.#config.statsPort;
-    const refresh = (): Promise<void> => this.#refreshMetrics();
+    const refresh = (): Promise<void> => this.#telemetry.refresh();
     try {
       const listen = { port, ipv6: ipv6Enabled, address: bindAddress };
-      return await serveStats({ registry: this.#metrics.registry, refresh }, listen);
+      return await serveStats({ registry: this.#telemetry.registry, refresh }, listen);
     } catch (error) {
       const fields: Fields = [
         ['port', port],
@@ -338,7 +254,7 @@ export class Proxy {
       life: () => this.#life.report,
       quit: () => shutdown.request('/quitquitquit'),
       now: systemClock.now,
-      more: insightRoutes(this.#insight, () => this.#supervisor.flushRecords(FLUSH_MS)),
+      more: insightRoutes(this.#telemetry.insight, () => this.#telemetry.refresh()),
     };
     try {
       return await serveAdmin(deps, { port: adminPort, ipv6: ipv6Enabled, address: bindAddress });
@@ -356,22 +272,6 @@ export class Proxy {
     const known = this.#supervisor.pods.map(({ pod, phase }) => ({ pod, state: POD_STATES[phase] }));
     const waiting = (this.#zds?.pending() ?? []).filter(({ uid }) => !known.some(({ pod }) => pod.uid === uid));
     return [...known, ...waiting.map(pod => ({ pod, state: 'Pending' as const }))];
-  }
-
-  /** Workers tell only what somebody reads; what that is changes with the log's levels. */
-  #tellReaders(): void {
-    this.#supervisor.setReaders(this.#readers());
-    const wantsAll = this.#interest.requests || this.#log.scope('access.l7').isEnabled('error');
-    const wantsTraced = this.#otlp?.wantsRequests === true;
-    this.#supervisor.setRequestReaders(wantsAll ? 'all' : wantsTraced ? 'traced' : 'none');
-  }
-
-  /** What is read beyond the records that metrics are made of. Follows the log's levels. */
-  #readers(): RecordReaders {
-    return {
-      opens: this.#records !== undefined || this.#interest.connections || this.#log.scope('access').isEnabled('debug'),
-      queries: this.#log.scope('dns').isEnabled('debug'),
-    };
   }
 
   async #loadMesh(): Promise<StopWatching> {
