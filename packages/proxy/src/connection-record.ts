@@ -32,7 +32,7 @@ export interface RecordNews {
   readonly retransmits: number;
   /** Requests that were read from its plaintext; absent when there are none. */
   readonly requests?: readonly RequestTally[] | undefined;
-  /** Requests left out of `requests` because a connection has too many different ones. */
+  /** Requests left out of `requests`: a connection has too many different ones, or more under way than are followed. */
   readonly untalliedRequests: number;
 }
 

@@ -24,12 +24,12 @@ export {
   refusePeer,
   type TunnelPeer,
 } from './hbone-pool.ts';
-export { type DetectingSniffer, openSniffer } from './l7/detect.ts';
+export { type DetectingSniffer, openSniffer, thawSniffer } from './l7/detect.ts';
 export { MAX_TEMPLATE_SEGMENTS, pathTemplate } from './l7/path-template.ts';
 export { PlaintextTap, type TcpSide } from './l7/plaintext-tap.ts';
 export { RequestTallies, type TallyLabels } from './l7/request-tallies.ts';
-export { COUNTS_ONLY, type L7Options } from './l7/sniffer-options.ts';
-export type { L7GiveUp, L7Listener, L7Protocol, L7Request, L7Sniffer } from './l7/types.ts';
+export { COUNTS_ONLY, type L7Options, StreamBudget } from './l7/sniffer-options.ts';
+export type { L7GiveUp, L7Listener, L7Protocol, L7Request, L7Sniffer, MovableSniffer } from './l7/types.ts';
 export { MemoryBudget } from './memory-budget.ts';
 export { PlainSplice, type SpliceOwner } from './plain-splice.ts';
 export { type HandshakeLimits, type HandshakeOwner, type SecuredSocket, SecureHandshake } from './secure-handshake.ts';

@@ -2,6 +2,8 @@
 import assert from 'node:assert/strict';
 import { Buffer } from 'node:buffer';
 import fc from 'fast-check';
+import type { Movable } from '../src/l7/moving.ts';
+import { wandering } from '../src/l7/sniffer-wanderer.ts';
 import type { L7Listener, L7Sniffer } from '../src/l7/types.ts';
 import { L7Recorder } from './l7-recorder.ts';
 
@@ -11,7 +13,7 @@ export interface Turn {
   readonly bytes: Buffer;
 }
 
-export type MakeReader = (listener: L7Listener) => L7Sniffer;
+export type MakeReader = (listener: L7Listener) => L7Sniffer & Movable;
 
 export function client(...parts: readonly Buffer[]): Turn {
   return { side: 'client', bytes: Buffer.concat(parts) };
@@ -25,7 +27,11 @@ export function server(...parts: readonly Buffer[]): Turn {
  * Shows all turns in pieces of at most `sizes` bytes, one after another and over again. The clock is the number of the
  * turn, so pieces make no difference to times. What need not be seen is skipped.
  */
-export function readPieces(make: MakeReader, turns: readonly Turn[], sizes: readonly number[]): L7Recorder {
+export function readPieces(
+  make: (listener: L7Listener) => L7Sniffer,
+  turns: readonly Turn[],
+  sizes: readonly number[],
+): L7Recorder {
   const recorder = new L7Recorder();
   const reader = make(recorder);
   let piece = 0;
@@ -67,9 +73,10 @@ function show(reader: L7Sniffer, side: Turn['side'], bytes: Buffer, start: numbe
   return end;
 }
 
-/** Any pieces make the same of it as one. */
+/** Any pieces make the same of it as one, also when the reader moves to another worker before each. */
 export function assertPiecesDoNotMatter(make: MakeReader, turns: readonly Turn[], seed: number): void {
   const whole = readWhole(make, turns);
+  const makeMoving = (listener: L7Listener): L7Sniffer => wandering(() => make(listener));
   assert.deepEqual(readPieces(make, turns, [1]), whole);
   const sizes = fc.array(fc.oneof(fc.integer({ min: 1, max: 12 }), fc.integer({ min: 1, max: 4000 })), {
     minLength: 1,
@@ -79,6 +86,12 @@ export function assertPiecesDoNotMatter(make: MakeReader, turns: readonly Turn[]
       assert.deepEqual(readPieces(make, turns, someSizes), whole);
     }),
     { seed, numRuns: 100 },
+  );
+  fc.assert(
+    fc.property(sizes, someSizes => {
+      assert.deepEqual(readPieces(makeMoving, turns, someSizes), whole);
+    }),
+    { seed, numRuns: 20 },
   );
 }
 

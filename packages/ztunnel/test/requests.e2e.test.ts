@@ -105,10 +105,10 @@ describe('requests read on the way', { skip: sandboxSkip() }, () => {
   });
 
   test('an answer that says the server failed is an error', async () => {
-    const before = await counted(WEB);
+    const earlier = await counted(WEB);
     await web.run('curl', ['-sS', `http://${cart.ip4}:${WEB}/fail`]);
     const sums = await counted(WEB);
-    assert.equal((sums['source errors'] ?? 0) - (before['source errors'] ?? 0), 1);
+    assert.equal((sums['source errors'] ?? 0) - (earlier['source errors'] ?? 0), 1);
     const [n1] = ztunnels;
     assert.ok(n1);
     assert.equal(await metric(n1, 'istio_requests_total', ['response_code="503"', 'reporter="source"']), 1);

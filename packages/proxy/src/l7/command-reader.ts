@@ -1,10 +1,11 @@
 // What readers of commands and answers have in common: who waits for an answer, telling it, giving up, the end.
 // A connection that is given up is never looked at again, and what it held is let go. Protocols are in the subclasses.
+import type { Movable, Move } from './moving.ts';
 import { PendingRequests } from './pending-requests.ts';
 import type { L7GiveUp, L7Listener, L7Request, L7Sniffer } from './types.ts';
 
 /** One direction of a connection, cut into messages. */
-export interface SideReader {
+export interface SideReader extends Movable {
   push(bytes: Uint8Array, start: number, end: number, nowMs: number): void;
   /** Bytes that it need not see: the rest of a message whose length is known. */
   readonly rest: number;
@@ -15,7 +16,7 @@ export interface SideReader {
 }
 
 /** A reader of one protocol; `onProtocol` is the detector's to call, not the reader's. */
-export abstract class CommandReader implements L7Sniffer {
+export abstract class CommandReader implements L7Sniffer, Movable {
   readonly #protocol: L7Request['protocol'];
   #listener: L7Listener | undefined;
   protected pending: PendingRequests;
@@ -69,6 +70,17 @@ export abstract class CommandReader implements L7Sniffer {
       else this.drop();
     }
     this.#leave();
+  }
+
+  /** Subclasses carry what they add behind it. Not after giving up: there is nothing left. */
+  carry(move: Move): void {
+    this.client.carry(move);
+    this.server.carry(move);
+    this.pending.carry(move);
+    this.responseBytes = move.number(this.responseBytes);
+    this.addedBytes = move.number(this.addedBytes);
+    const error = move.text(this.error ?? '');
+    this.error = error === '' ? undefined : error;
   }
 
   /** Tells the oldest pending request as finished and forgets it. */

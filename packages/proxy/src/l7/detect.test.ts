@@ -5,6 +5,7 @@ import fc from 'fast-check';
 import { CLIENT_PREFACE } from '../h2/index.ts';
 import { openSniffer } from './detect.ts';
 import { client, converse, everywhere, server, SnifferRecorder, type Turn } from './sniffer-recorder.ts';
+import { wanderingSniffer } from './sniffer-wanderer.ts';
 import { COUNTS_ONLY } from './sniffer-options.ts';
 
 function read(turns: readonly Turn[], cuts: number[][] = []): SnifferRecorder {
@@ -37,8 +38,11 @@ const FIRST_WORDS: [name: string, turns: Turn[], protocols: string[]][] = [
   ['Redis', [client('*1\r\n$4\r\nPING\r\n')], ['redis']],
   ['SSH', [server('SSH-2.0-OpenSSH_9.2\r\n'), client('SSH-2.0-x\r\n')], ['unknown']],
   ['SMTP', [server('220 mail ESMTP\r\n')], ['unknown']],
-  ['a word that is no method', [client('FETCH /a HTTP/1.1\r\n\r\n')], ['unknown']],
-  ['a method in lower case', [client('get / HTTP/1.1\r\n\r\n')], ['unknown']],
+  ['a method that nobody knows', [client('FROB /x HTTP/1.1\r\n\r\n')], ['http']],
+  ['a method in lower case', [client('get / HTTP/1.1\r\n\r\n')], ['http']],
+  ['a word of 33 letters', [client(`${'F'.repeat(33)} /x HTTP/1.1\r\n\r\n`)], ['unknown']],
+  ['three words', [client('FROB /x again\r\n')], ['unknown']],
+  ['a line of 5 KiB that begins like a method', [client(`FROB ${'x'.repeat(5000)} HTTP/1.1\r\n`)], ['unknown']],
   ['HTTP/0.9', [client('GET /\r\n')], ['unknown']],
   [
     'zeros',
@@ -54,13 +58,18 @@ const FIRST_WORDS: [name: string, turns: Turn[], protocols: string[]][] = [
 ];
 
 describe('detection', () => {
-  test('first words are recognised, whole and in two or three reads', () => {
+  test('first words are recognised, whole and in any number of reads, by a reader that moves before each', () => {
     for (const [name, turns, protocols] of FIRST_WORDS) {
       assert.deepEqual(read(turns).protocols, protocols, name);
       const length = turns[0]?.bytes.length ?? 0;
       for (const cuts of [[1], [length >> 1], [2, length >> 1], [3, length - 1]]) {
         assert.deepEqual(read(turns, [cuts]).protocols, protocols, `${name}, cut at ${cuts.join()}`);
       }
+      assert.deepEqual(read(turns, everywhere(turns)).protocols, protocols, `${name}, byte by byte`);
+      const recorder = new SnifferRecorder();
+      const sniffer = wanderingSniffer(openSniffer(recorder, COUNTS_ONLY), recorder, COUNTS_ONLY);
+      converse(sniffer, turns, everywhere(turns));
+      assert.deepEqual(recorder.protocols, protocols, `${name}, moved`);
     }
   });
 
@@ -96,20 +105,18 @@ describe('detection', () => {
     assert.equal(recorder.requests[0]?.requestBytes, request.bytes.length);
   });
 
-  test('the unknown is not looked at again, and a dribble is unknown after three reads', () => {
+  test('the unknown is not looked at again, and does not move', () => {
     const recorder = new SnifferRecorder();
     const sniffer = openSniffer(recorder, COUNTS_ONLY);
     const request = client('GET / HTTP/1.1\r\n\r\n');
-    sniffer.fromClient(request.bytes, 0, 1, 0);
-    sniffer.fromClient(request.bytes, 1, 2, 0);
-    assert.equal(sniffer.skippableFromClient, 0);
-    sniffer.fromClient(request.bytes, 2, 3, 0);
+    converse(sniffer, [client('what?')]);
     assert.deepEqual(recorder.protocols, ['unknown']);
     assert.equal(sniffer.skippableFromClient, Number.POSITIVE_INFINITY);
     assert.equal(sniffer.skippableFromServer, Number.POSITIVE_INFINITY);
     sniffer.fromClient(request.bytes, 0, request.bytes.length, 1);
     sniffer.skipFromServer(1e9, 1);
     sniffer.end(true, 2);
+    assert.equal(sniffer.freeze(), undefined);
     assert.deepEqual([recorder.protocols, recorder.requests, recorder.giveUps], [['unknown'], [], []]);
   });
 
@@ -143,6 +150,11 @@ describe('detection', () => {
         converse(sniffer, turns, isSingle ? everywhere(turns) : []);
         sniffer.end(byClient, 1000);
         assert.ok(recorder.protocols.length <= 1 && recorder.giveUps.length <= 1);
+        const moving = new SnifferRecorder();
+        const wanderer = wanderingSniffer(openSniffer(moving, COUNTS_ONLY), moving, COUNTS_ONLY);
+        converse(wanderer, turns, isSingle ? everywhere(turns) : []);
+        wanderer.end(byClient, 1000);
+        assert.deepEqual(moving, recorder);
       }),
       { seed: 443, numRuns: 3000 },
     );

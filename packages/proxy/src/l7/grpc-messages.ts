@@ -1,5 +1,6 @@
 // Counts the length-prefixed messages of one direction of a gRPC call (gRPC over HTTP/2, "Length-Prefixed-Message") in DATA frames
 // of any size. Messages are not looked at: their bytes may be skipped.
+import type { Move } from './moving.ts';
 
 const PREFIX_BYTES = 5;
 
@@ -16,6 +17,13 @@ export class GrpcMessages {
     this.left = 0;
     this.#prefix = 0;
     this.#length = 0;
+  }
+
+  carry(move: Move): void {
+    this.count = move.number(this.count);
+    this.left = move.number(this.left);
+    this.#prefix = move.number(this.#prefix);
+    this.#length = move.number(this.#length);
   }
 
   /** Takes `bytes[start, end)` of the call's data. */

@@ -1,6 +1,7 @@
 // Where an HTTP/1.1 body ends (RFC 9112 §6-§7), in any pieces: by length, by chunks with extensions and trailers, or with the
 // connection. Content is never looked at. Chunk framing ends its lines in CRLF; LF alone is refused there, because peers disagree.
 import { Http1Head } from './http1-head.ts';
+import type { Move } from './moving.ts';
 import type { L7Options } from './sniffer-options.ts';
 
 /** Longest chunk extension, bytes. */
@@ -98,6 +99,15 @@ export class Http1Direction {
 
   stop(): void {
     this.phase = 'dead';
+  }
+
+  carry(move: Move): void {
+    this.head.carry(move);
+    this.phase = move.text(this.phase);
+    this.bytes = move.number(this.bytes);
+    this.left = move.number(this.left);
+    this.#digits = move.number(this.#digits);
+    this.#extensionBytes = move.number(this.#extensionBytes);
   }
 
   /** Takes bytes that were not shown, at most `skippable`; `event` may be `message` afterwards. */

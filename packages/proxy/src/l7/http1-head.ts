@@ -1,6 +1,7 @@
 // Reads one HTTP/1.1 head (RFC 9112 §2-§6) as it arrives, in any pieces: start line, then fields, of which only those that decide
 // framing and those that are told are looked at. Keeps at most 1 KiB of an unfinished line and nothing else of a head.
 // Strict where two readers could disagree about framing: then it says malformed and never guesses. A line may end in LF alone.
+import { type Move, withRoom } from './moving.ts';
 import type { L7Options } from './sniffer-options.ts';
 import {
   authorityOf,
@@ -21,6 +22,8 @@ export type HeadState = 'more' | 'whole' | 'malformed' | 'limit';
 // What is kept of a line that is spread over reads: its beginning, and its last bytes, where a request has its version.
 const TAIL = 9;
 const KEPT = 1024 - TAIL;
+
+const NO_LINE = new Uint8Array(0);
 
 const LF = 10;
 const CR = 13;
@@ -99,6 +102,27 @@ export class Http1Head {
     this.begin();
     this.#hasStartLine = true;
     this.#isTrailer = true;
+  }
+
+  carry(move: Move): void {
+    this.state = move.text(this.state);
+    this.bytes = move.number(this.bytes);
+    this.minor = move.number(this.minor);
+    this.method = move.number(this.method);
+    this.status = move.number(this.status);
+    this.contentLength = move.number(this.contentLength);
+    this.coding = move.text(this.coding);
+    this.path = move.text(this.path);
+    this.authority = move.text(this.authority);
+    this.traceparent = move.text(this.traceparent);
+    this.#hasStartLine = move.flag(this.#hasStartLine);
+    this.#isTrailer = move.flag(this.#isTrailer);
+    this.#hasHost = move.flag(this.#hasHost);
+    this.#lastField = move.number(this.#lastField);
+    this.#lineBytes = move.number(this.#lineBytes);
+    this.#sawCr = move.flag(this.#sawCr);
+    const line = move.bytes(this.#line?.subarray(0, Math.min(this.#lineBytes, KEPT + TAIL)) ?? NO_LINE);
+    if (move.isUnpacking) this.#line = line.length === 0 ? undefined : withRoom(line, KEPT + TAIL);
   }
 
   /** Reads `bytes[at, end)` up to the end of the head; returns where it stopped and leaves the outcome in `state`. */

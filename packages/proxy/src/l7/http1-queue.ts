@@ -1,5 +1,6 @@
 // Requests of one HTTP/1.1 connection that wait for their responses, in order. A ring kept in columns, since 128 objects would be
 // larger than a reader may be; nothing is allocated for a request. Bounded in number and in the texts it holds.
+import type { Move } from './moving.ts';
 
 /** Most requests under way on one connection; more ends the reading. */
 export const MAX_PIPELINED = 128;
@@ -93,6 +94,22 @@ export class Http1Queue {
     this.#first = 0;
     this.#texts = 0;
     this.length = 0;
+  }
+
+  carry(move: Move): void {
+    const length = move.number(this.length);
+    for (let at = 0; at < length; at++) {
+      const slot = this.#slot(at);
+      const startMs = move.time(this.#startMs[slot] ?? 0);
+      const method = move.number(this.#methods[slot] ?? 0);
+      const bytes = move.number(this.#requestBytes[slot] ?? 0);
+      const path = move.text(this.#paths[slot] ?? '');
+      const authority = move.text(this.#authorities[slot] ?? '');
+      const traceparent = move.text(this.#traceparents[slot] ?? '');
+      if (!move.isUnpacking) continue;
+      this.push(startMs, method, path, authority, traceparent);
+      this.setNewestBytes(bytes);
+    }
   }
 
   #slot(index: number): number {

@@ -4,6 +4,8 @@ import { describe, test } from 'node:test';
 import fc from 'fast-check';
 import { Http1Reader } from './http1-reader.ts';
 import { client, converse, everywhere, server, SnifferRecorder, type Turn } from './sniffer-recorder.ts';
+import { wandering } from './sniffer-wanderer.ts';
+import type { L7Sniffer } from './types.ts';
 
 const ALL = { wantPath: true, wantAuthority: true, wantTraceparent: true };
 
@@ -15,6 +17,14 @@ interface Read {
 function read(turns: readonly Turn[], cuts: number[][] = []): Read {
   const recorder = new SnifferRecorder();
   const reader = new Http1Reader(recorder, ALL);
+  converse(reader, turns, cuts);
+  return { recorder, reader };
+}
+
+/** The same by a reader that moves to another worker before every piece. */
+function readMoving(turns: readonly Turn[], cuts: number[][]): { recorder: SnifferRecorder; reader: L7Sniffer } {
+  const recorder = new SnifferRecorder();
+  const reader = wandering(() => new Http1Reader(recorder, ALL));
   converse(reader, turns, cuts);
   return { recorder, reader };
 }
@@ -201,9 +211,21 @@ const CASES: { name: string; turns: Turn[]; lines: string[]; giveUps: string[]; 
   },
   {
     name: 'an answer that nobody asked for',
-    turns: [GET, OK, server('HTTP/1.1 408 Request Timeout\r\n\r\n')],
+    turns: [GET, OK, server('HTTP/1.1 500 Oops\r\n\r\n')],
     lines: ['GET /a 200'],
     giveUps: ['desynchronized'],
+  },
+  {
+    name: 'the farewell of a server to a client that kept quiet',
+    turns: [GET, OK, server('HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 2\r\n\r\nhi')],
+    lines: ['GET /a 200'],
+    giveUps: [],
+  },
+  {
+    name: 'a request that crosses the farewell',
+    turns: [GET, OK, server('HTTP/1.1 408 Request'), GET, server(' Timeout\r\n\r\n')],
+    lines: ['GET /a 200', 'GET /a 0 UC'],
+    giveUps: [],
   },
   {
     name: 'a folded field and bare line feeds',
@@ -308,6 +330,9 @@ describe('HTTP/1.1 reader', () => {
       const single = read(turns, everywhere(turns));
       if (end !== undefined) single.reader.end(end === 'client', turns.length);
       assert.deepEqual(single.recorder, whole.recorder);
+      const moving = readMoving(turns, everywhere(turns));
+      if (end !== undefined) moving.reader.end(end === 'client', turns.length);
+      assert.deepEqual(moving.recorder, whole.recorder);
       // Long lines make this slow, and their interesting cuts are few.
       const length = Math.max(...turns.map(turn => turn.bytes.length));
       for (let cut = 1; cut < Math.min(length, 1200); cut++) {
@@ -467,6 +492,24 @@ describe('HTTP/1.1 reader', () => {
     assert.deepEqual(extension.recorder.giveUps, ['limit']);
   });
 
+  test('what a head has said so far moves with it', () => {
+    const start = 'POST http://shop:80/a HTTP/1.1\r\nHost: other\r\n';
+    const traceparent = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01';
+    const long = Array.from({ length: 11 }, (_, i) => `X-${i}: ${'y'.repeat(6000)}\r\n`);
+    for (const turns of [
+      [client(`${start}Traceparent: ${traceparent}\r\nContent-Length: 2\r\n\r\nab`), OK],
+      [client('POST /a HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n'), OK],
+      [client('POST /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nContent-Length: 7\r\n\r\n'), OK, GET, OK],
+      [client(`GET / HTTP/1.1\r\n`), ...long.map(client), client('\r\n'), OK],
+      [client('POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n'), client(`1;${'e'.repeat(4097)}\r\nx`), OK],
+    ]) {
+      const cuts = turns.map(({ bytes }) =>
+        Array.from({ length: bytes.length > 200 ? 20 : bytes.length }, (_, i) => i * (bytes.length > 200 ? 300 : 1)),
+      );
+      assert.deepEqual(readMoving(turns, cuts).recorder, read(turns, cuts).recorder);
+    }
+  });
+
   test('a skip beyond what was offered ends the reading', () => {
     const { recorder, reader } = read([GET]);
     reader.skipFromServer(1, 5);
@@ -542,17 +585,27 @@ describe('HTTP/1.1 reader', () => {
       .map(text => new TextEncoder().encode(text)),
   );
 
-  test('any bytes in any order: never throws, gives up once at most, and cuts do not matter', () => {
+  const someCuts = fc.array(fc.array(fc.nat(40), { maxLength: 3 }), { maxLength: 25 });
+
+  test('any bytes in any order: never throws, gives up once at most, and neither cuts nor moves matter', () => {
     fc.assert(
-      fc.property(fc.array(fc.tuple(fc.boolean(), piece), { maxLength: 25 }), fc.boolean(), (pieces, byClient) => {
-        const turns = pieces.map(([isClient, bytes]): Turn => ({ side: isClient ? 'client' : 'server', bytes }));
-        const whole = read(turns);
-        const single = read(turns, everywhere(turns));
-        whole.reader.end(byClient, 1000);
-        single.reader.end(byClient, 1000);
-        assert.deepEqual(single.recorder, whole.recorder);
-        assert.ok(whole.recorder.giveUps.length <= 1);
-      }),
+      fc.property(
+        fc.array(fc.tuple(fc.boolean(), piece), { maxLength: 25 }),
+        someCuts,
+        fc.boolean(),
+        (pieces, cuts, byClient) => {
+          const turns = pieces.map(([isClient, bytes]): Turn => ({ side: isClient ? 'client' : 'server', bytes }));
+          const whole = read(turns);
+          const single = read(turns, everywhere(turns));
+          whole.reader.end(byClient, 1000);
+          single.reader.end(byClient, 1000);
+          assert.deepEqual(single.recorder, whole.recorder);
+          const moving = readMoving(turns, cuts);
+          moving.reader.end(byClient, 1000);
+          assert.deepEqual(moving.recorder, whole.recorder);
+          assert.ok(whole.recorder.giveUps.length <= 1);
+        },
+      ),
       { seed: 9112, numRuns: 3000 },
     );
   });

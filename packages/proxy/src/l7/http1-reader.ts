@@ -3,6 +3,7 @@
 // When the client's bytes stop making sense, the requests before them are still answered and told; then it gives up.
 import { Http1Direction } from './http1-body.ts';
 import { Http1Queue } from './http1-queue.ts';
+import type { Movable, Move } from './moving.ts';
 import type { L7Options } from './sniffer-options.ts';
 import { METHODS } from './sniffer-texts.ts';
 import type { L7GiveUp, L7Listener, L7Sniffer } from './types.ts';
@@ -17,7 +18,7 @@ const CONNECT = METHODS.indexOf('CONNECT');
  * `101`, and any `2xx` to CONNECT, are told and then given up as `upgraded` (also `h2c`). Requests under way when the server's
  * bytes stop making sense are not told, since their outcome is unknown.
  */
-export class Http1Reader implements L7Sniffer {
+export class Http1Reader implements L7Sniffer, Movable {
   readonly #listener: L7Listener;
   readonly #client: Http1Direction;
   readonly #server: Http1Direction;
@@ -31,6 +32,8 @@ export class Http1Reader implements L7Sniffer {
   #earlyEndMs = -1;
   // Why the client is no longer read.
   #clientFault: L7GiveUp | '' = '';
+  // The server speaks unasked: all it can want to say is that it closes.
+  #isFarewell = false;
   #isOver = false;
 
   constructor(listener: L7Listener, options: L7Options) {
@@ -68,8 +71,8 @@ export class Http1Reader implements L7Sniffer {
     while (at < end && server.phase !== 'dead') {
       const isUnasked = server.bytes === 0 && this.#queue.length === 0;
       if (isUnasked && this.#client.bytes > 0) this.#admitUnfinished();
-      else if (isUnasked || this.#earlyEndMs >= 0) {
-        // Such as 408 to a client that has not asked for anything.
+      else if (isUnasked) this.#isFarewell = true;
+      else if (this.#earlyEndMs >= 0) {
         this.#giveUp('desynchronized');
         return;
       }
@@ -106,6 +109,19 @@ export class Http1Reader implements L7Sniffer {
     while (this.#queue.length > 0) this.#tell(nowMs, byClient ? 'DC' : 'UC');
     if (this.#clientFault === '') this.#close();
     else this.#giveUp(this.#clientFault);
+  }
+
+  carry(move: Move): void {
+    this.#client.carry(move);
+    this.#server.carry(move);
+    this.#queue.carry(move);
+    this.#requestStartMs = move.time(this.#requestStartMs);
+    this.#isRequestOpen = move.flag(this.#isRequestOpen);
+    this.#status = move.number(this.#status);
+    this.#earlyEndMs = move.time(this.#earlyEndMs);
+    this.#clientFault = move.text(this.#clientFault);
+    this.#isFarewell = move.flag(this.#isFarewell);
+    this.#isOver = move.flag(this.#isOver);
   }
 
   #afterClient(): void {
@@ -176,6 +192,10 @@ export class Http1Reader implements L7Sniffer {
 
   #afterServer(nowMs: number): void {
     const server = this.#server;
+    if (this.#isFarewell) {
+      if (server.event !== 'none') this.#farewell(nowMs);
+      return;
+    }
     switch (server.event) {
       case 'none':
         return;
@@ -190,6 +210,18 @@ export class Http1Reader implements L7Sniffer {
         this.#giveUp(server.event);
         return;
     }
+  }
+
+  // RFC 9110 §15.5.9: 408 is what nginx, HAProxy and Node say to a client that kept its connection and asked for nothing. What
+  // was asked meanwhile is not answered any more.
+  #farewell(nowMs: number): void {
+    if (this.#server.event !== 'head' || this.#server.head.status !== 408) {
+      this.#giveUp('desynchronized');
+      return;
+    }
+    this.#settleRequest();
+    while (this.#queue.length > 0) this.#tell(nowMs, 'UC');
+    this.#close();
   }
 
   // RFC 9112 §6.3, in its order.

@@ -4,6 +4,7 @@
 import { CLIENT_PREFACE, FRAME_FLAG, FRAME_HEADER_BYTES, FRAME_TYPE, SETTING } from '../h2/frames.ts';
 import type { GrpcMessages } from './grpc-messages.ts';
 import { MAX_BLOCK_BYTES } from './http2-hpack.ts';
+import { type Move, withRoom } from './moving.ts';
 
 /** Payload of SETTINGS and first part of GOAWAY that are looked at. */
 const MAX_SETTINGS_BYTES = 600;
@@ -96,6 +97,32 @@ export class Http2Frames {
   /** The counter's stream is over, perhaps in the middle of a DATA frame: the rest of that is nobody's. */
   release(counter: GrpcMessages | undefined): void {
     if (this.#counter === counter) this.#counter = undefined;
+  }
+
+  /** `counterOf`: the counter that is in use for a stream's data. */
+  carry(move: Move, counterOf: (streamId: number) => GrpcMessages | undefined): void {
+    this.fault = move.text(this.fault);
+    this.startMs = move.time(this.startMs);
+    this.#prefaceLeft = move.number(this.#prefaceLeft);
+    this.#isFirst = move.flag(this.#isFirst);
+    this.#headerFill = move.number(this.#headerFill);
+    this.#header = withRoom(move.bytes(this.#header.subarray(0, this.#headerFill)), FRAME_HEADER_BYTES);
+    this.#inFrame = move.flag(this.#inFrame);
+    this.#type = move.number(this.#type);
+    this.#flags = move.number(this.#flags);
+    this.#streamId = move.number(this.#streamId);
+    this.#left = move.number(this.#left);
+    this.#padding = move.number(this.#padding);
+    this.#isPadLengthDue = move.flag(this.#isPadLengthDue);
+    const isCounting = move.flag(this.#counter !== undefined);
+    if (move.isUnpacking && isCounting) this.#counter = counterOf(this.#streamId);
+    this.#keptBytes = move.number(this.#keptBytes);
+    this.#kept = move.bytes(this.#kept.subarray(0, this.#keptBytes));
+    this.#frameStart = move.number(this.#frameStart);
+    this.#blockStream = move.number(this.#blockStream);
+    this.#isBlockPromise = move.flag(this.#isBlockPromise);
+    this.#isBlockEnd = move.flag(this.#isBlockEnd);
+    this.#blockWireBytes = move.number(this.#blockWireBytes);
   }
 
   /** Takes bytes that were not shown, at most `skippable`. */

@@ -5,6 +5,7 @@ import { Buffer } from 'node:buffer';
 import { DEFAULT_HEADER_TABLE_SIZE } from '../h2/frames.ts';
 import { huffmanDecode, huffmanDecodedBound } from '../h2/huffman.ts';
 import { FIELD, fieldOf, fieldText, type Http2Fields, numberOf, STATIC_FIELDS } from './http2-fields.ts';
+import type { Move } from './moving.ts';
 import type { L7Options } from './sniffer-options.ts';
 
 /** Longest header block. nginx and Go's proxies stop at 8 to 16 KiB too. */
@@ -83,6 +84,26 @@ export class PassiveHpack {
     this.#bytes = scratch;
     this.#spanIn = scratch;
     return this.#outcome;
+  }
+
+  /** Between blocks. */
+  carry(move: Move): void {
+    this.#capacity = move.number(this.#capacity);
+    this.#limit = move.number(this.#limit);
+    const count = move.number(this.#count);
+    for (let age = 0; age < count; age++) {
+      // Unpacked oldest last, behind those that are there.
+      if (move.isUnpacking && this.#count === this.#slots) this.#grow();
+      const slot = this.#slot(age);
+      const at = slot * 3;
+      this.#entries[at] = move.number(this.#entries[at] ?? 0);
+      this.#entries[at + 1] = move.number(this.#entries[at + 1] ?? 0);
+      this.#entries[at + 2] = move.number(this.#entries[at + 2] ?? 0);
+      this.#texts[slot] = move.text(this.#texts[slot] ?? '');
+      if (!move.isUnpacking) continue;
+      this.#count++;
+      this.#size += this.#entries[at] ?? 0;
+    }
   }
 
   #sizeUpdate(): void {

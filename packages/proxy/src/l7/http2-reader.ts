@@ -7,6 +7,7 @@ import { Http2Fields } from './http2-fields.ts';
 import { Http2Frames, type Http2Sink } from './http2-frames.ts';
 import { PassiveHpack } from './http2-hpack.ts';
 import { Http2Streams, type Http2Stream } from './http2-streams.ts';
+import type { Movable, Move } from './moving.ts';
 import type { L7Options } from './sniffer-options.ts';
 import { METHODS } from './sniffer-texts.ts';
 import type { L7GiveUp, L7Listener, L7Sniffer } from './types.ts';
@@ -42,6 +43,12 @@ class TableLimit {
     this.#apply();
   }
 
+  carry(move: Move): void {
+    this.#acknowledged = move.number(this.#acknowledged);
+    const count = move.number(this.#announced.length);
+    for (let at = 0; at < count; at++) this.#announced[at] = move.number(this.#announced[at] ?? 0);
+  }
+
   // An encoder may use a size as soon as it has read it, a moment before its acknowledgement is on the wire.
   #apply(): void {
     this.#hpack.setLimit(Math.max(this.#acknowledged, ...this.#announced));
@@ -53,7 +60,7 @@ class TableLimit {
  * A stream is told when its response and its request are both over, or one side resets it (`DC`, `UC`), or the server's
  * GOAWAY leaves it out (`UC`).
  */
-export class Http2Reader implements L7Sniffer, Http2Sink {
+export class Http2Reader implements L7Sniffer, Http2Sink, Movable {
   readonly #listener: L7Listener;
   readonly #options: L7Options;
   readonly #client: Http2Frames;
@@ -63,7 +70,7 @@ export class Http2Reader implements L7Sniffer, Http2Sink {
   // The client's SETTINGS bind the server's encoder, and the other way round.
   readonly #clientLimit: TableLimit;
   readonly #serverLimit: TableLimit;
-  readonly #streams = new Http2Streams();
+  readonly #streams: Http2Streams;
   #lastStreamId = 0;
   // The last stream of the server's GOAWAY, if there was one.
   #goawayStreamId = Number.POSITIVE_INFINITY;
@@ -71,12 +78,11 @@ export class Http2Reader implements L7Sniffer, Http2Sink {
   #isNamed = false;
   #clientFault: L7GiveUp | '' = '';
   #isOver = false;
-  /** Requests that were not followed because too many were open at once. */
-  untrackedRequests = 0;
 
   constructor(listener: L7Listener, options: L7Options) {
     this.#listener = listener;
     this.#options = options;
+    this.#streams = new Http2Streams(options);
     this.#client = new Http2Frames(true, this);
     this.#server = new Http2Frames(false, this);
     this.#clientHpack = new PassiveHpack(options);
@@ -179,6 +185,22 @@ export class Http2Reader implements L7Sniffer, Http2Sink {
     }
   }
 
+  carry(move: Move): void {
+    // The streams first: a frame that is under way finds its counter there.
+    this.#streams.carry(move);
+    this.#client.carry(move, id => this.#streams.get(id)?.requestMessages);
+    this.#server.carry(move, id => this.#streams.get(id)?.responseMessages);
+    this.#clientHpack.carry(move);
+    this.#serverHpack.carry(move);
+    this.#clientLimit.carry(move);
+    this.#serverLimit.carry(move);
+    this.#lastStreamId = move.number(this.#lastStreamId);
+    this.#goawayStreamId = move.number(this.#goawayStreamId);
+    this.#isNamed = move.flag(this.#isNamed);
+    this.#clientFault = move.text(this.#clientFault);
+    this.#isOver = move.flag(this.#isOver);
+  }
+
   #clientBlock(frames: Http2Frames, streamId: number, isEnd: boolean, wireBytes: number): void {
     if (streamId % 2 === 0) {
       frames.fault = 'malformed';
@@ -192,7 +214,7 @@ export class Http2Reader implements L7Sniffer, Http2Sink {
       this.#name(fields.isGrpc);
       stream = this.#streams.open(streamId);
       if (stream === undefined) {
-        this.untrackedRequests++;
+        this.#listener.onUntracked?.();
         return;
       }
       stream.startMs = frames.startMs;

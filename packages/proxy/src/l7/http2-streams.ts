@@ -1,12 +1,14 @@
 // The open streams of one HTTP/2 connection, as far as a bystander knows them. Entries are used again, so that a request costs no
 // allocation; their number and the texts they hold are bounded.
 import { GrpcMessages } from './grpc-messages.ts';
+import type { Move } from './moving.ts';
+import type { L7Options } from './sniffer-options.ts';
 
 /** Most streams that are followed at once; what is opened beyond is counted by the owner and otherwise let be. */
-export const MAX_OPEN_STREAMS = 1000;
+export const MAX_OPEN_STREAMS = 256;
 
 /** Most characters of paths, authorities and trace contexts that wait; texts beyond are left out, the requests are told all the same. */
-const MAX_WAITING_TEXT = 32_768;
+const MAX_WAITING_TEXT = 8192;
 
 /** Entries kept for use again; a burst of streams leaves no more behind. */
 const MAX_SPARE = 8;
@@ -71,12 +73,33 @@ export class Http2Stream {
     this.authority = '';
     this.traceparent = '';
   }
+
+  /** All but the texts. */
+  carry(move: Move): void {
+    this.startMs = move.time(this.startMs);
+    this.method = move.number(this.method);
+    this.status = move.number(this.status);
+    this.grpcStatus = move.number(this.grpcStatus);
+    this.isRequestOver = move.flag(this.isRequestOver);
+    this.responseEndMs = move.time(this.responseEndMs);
+    this.requestBytes = move.number(this.requestBytes);
+    this.responseBytes = move.number(this.responseBytes);
+    const isCall = move.flag(this.#isCall);
+    if (move.isUnpacking && isCall) this.countMessages();
+    this.requestMessages?.carry(move);
+    this.responseMessages?.carry(move);
+  }
 }
 
 export class Http2Streams {
   readonly #open = new Map<number, Http2Stream>();
   readonly #spare: Http2Stream[] = [];
+  readonly #options: L7Options;
   #texts = 0;
+
+  constructor(options: L7Options) {
+    this.#options = options;
+  }
 
   get size(): number {
     return this.#open.size;
@@ -93,9 +116,14 @@ export class Http2Streams {
 
   /** A new stream, or undefined when too many are open. */
   open(id: number): Http2Stream | undefined {
-    if (this.#open.size >= MAX_OPEN_STREAMS) return undefined;
+    if (this.#open.size >= MAX_OPEN_STREAMS || (this.#options.streams?.left ?? 1) <= 0) return undefined;
+    return this.#begin(id);
+  }
+
+  #begin(id: number): Http2Stream {
     const stream = this.#spare.pop() ?? new Http2Stream();
     stream.begin(id);
+    this.#options.streams?.take();
     this.#open.set(id, stream);
     return stream;
   }
@@ -111,6 +139,7 @@ export class Http2Streams {
 
   close(stream: Http2Stream): void {
     this.#open.delete(stream.id);
+    this.#options.streams?.give(1);
     this.#texts -= stream.path.length + stream.authority.length + stream.traceparent.length;
     stream.path = '';
     stream.authority = '';
@@ -118,7 +147,25 @@ export class Http2Streams {
     if (this.#spare.length < MAX_SPARE) this.#spare.push(stream);
   }
 
+  /** Packing leaves none open here. */
+  carry(move: Move): void {
+    const open = [...this.#open.values()];
+    const count = move.number(open.length);
+    for (let at = 0; at < count; at++) {
+      const known = open[at];
+      const id = move.number(known?.id ?? 0);
+      const stream = known ?? this.#begin(id);
+      stream.carry(move);
+      const path = move.text(stream.path);
+      const authority = move.text(stream.authority);
+      const traceparent = move.text(stream.traceparent);
+      if (move.isUnpacking) this.keepTexts(stream, path, authority, traceparent);
+    }
+    if (!move.isUnpacking) this.clear();
+  }
+
   clear(): void {
+    this.#options.streams?.give(this.#open.size);
     this.#open.clear();
     this.#spare.length = 0;
     this.#texts = 0;

@@ -13,6 +13,7 @@ import {
   signed32,
 } from './kafka-apis.ts';
 import { MessageCutter, type MessageSide, type MessageSink } from './message-cutter.ts';
+import type { Move } from './moving.ts';
 import { PendingRequests } from './pending-requests.ts';
 import type { L7Listener } from './types.ts';
 
@@ -69,6 +70,12 @@ export class KafkaReader extends CommandReader implements MessageSink {
     if (this.#unansweredMs < 0) return;
     this.tell(apiName(PRODUCE), this.#unansweredMs, nowMs, this.#unansweredBytes, 0, undefined, undefined);
     this.#unansweredMs = -1;
+  }
+
+  override carry(move: Move): void {
+    super.carry(move);
+    this.#unansweredMs = move.time(this.#unansweredMs);
+    this.#unansweredBytes = move.number(this.#unansweredBytes);
   }
 
   #onRequest(bytes: Uint8Array, at: number, end: number, length: number, startMs: number): void {

@@ -1,6 +1,7 @@
 // Cuts one direction of a connection into messages that say their own length. Shows only the first bytes of each, in place
 // where it can; the rest goes by unseen. Gives the same messages however the bytes arrive.
 import type { SideReader } from './command-reader.ts';
+import { type Move, withRoom } from './moving.ts';
 
 export type MessageSide = 'client' | 'server';
 
@@ -25,7 +26,7 @@ export class MessageCutter implements SideReader {
   readonly #headerBytes: number;
   readonly #shownBytes: number;
   // Start of a message that arrives in pieces.
-  #held = NOTHING;
+  #held: Uint8Array = NOTHING;
   #heldBytes = 0;
   #startMs = 0;
   // Whole length of the message in `#held`; 0 while its header is not whole.
@@ -78,6 +79,15 @@ export class MessageCutter implements SideReader {
     this.#isStopped = true;
     this.#rest = Number.POSITIVE_INFINITY;
     this.#held = NOTHING;
+  }
+
+  carry(move: Move): void {
+    this.#heldBytes = move.number(this.#heldBytes);
+    this.#held = withRoom(move.bytes(this.#held.subarray(0, this.#heldBytes)), this.#shownBytes);
+    this.#startMs = move.time(this.#startMs);
+    this.#length = move.number(this.#length);
+    this.#rest = move.number(this.#rest);
+    this.#isStopped = move.flag(this.#isStopped);
   }
 
   #show(bytes: Uint8Array, at: number, end: number, length: number, startMs: number, nowMs: number): void {

@@ -3,6 +3,7 @@
 // It gives up as `upgraded` when encryption or compression is agreed on, or replication begins. Logging in is no request.
 import { CommandReader } from './command-reader.ts';
 import { MessageCutter, type MessageSide, type MessageSink } from './message-cutter.ts';
+import type { Move } from './moving.ts';
 import {
   ANSWER,
   answerOf,
@@ -102,6 +103,27 @@ export class MysqlReader extends CommandReader implements MessageSink {
     this.#isLast = false;
     this.#expected = 'first';
     this.finish(nowMs);
+  }
+
+  override carry(move: Move): void {
+    super.carry(move);
+    this.#phase = move.text(this.#phase);
+    this.#able = { flags: move.number(this.#able.flags), more: move.number(this.#able.more) };
+    this.#isWithoutEof = move.flag(this.#isWithoutEof);
+    this.#hasAttributes = move.flag(this.#hasAttributes);
+    this.#hasMetadataMark = move.flag(this.#hasMetadataMark);
+    this.#clientGoesOn = move.flag(this.#clientGoesOn);
+    this.#serverGoesOn = move.flag(this.#serverGoesOn);
+    this.#isLoading = move.flag(this.#isLoading);
+    this.#isAhead = move.flag(this.#isAhead);
+    this.#aheadBytes = move.number(this.#aheadBytes);
+    this.#aheadMs = move.time(this.#aheadMs);
+    this.#expected = move.text(this.#expected);
+    this.#sequence = move.number(this.#sequence);
+    this.#definitions = move.number(this.#definitions);
+    this.#laterDefinitions = move.number(this.#laterDefinitions);
+    this.#isLast = move.flag(this.#isLast);
+    this.#statements.carry(move);
   }
 
   #onClientPacket(bytes: Uint8Array, at: number, end: number, length: number, startMs: number): void {

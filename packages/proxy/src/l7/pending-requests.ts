@@ -1,5 +1,6 @@
 // The requests of one connection that wait for their answers, oldest first, as numbers in typed arrays: 14 bytes each
 // (18 with ids), none while the connection is idle for long. Says no when it is full; the owner gives up then.
+import type { Move } from './moving.ts';
 
 // An empty array costs 200 bytes as well, so that connections share theirs.
 const NO_STARTS = new Float64Array(0);
@@ -94,6 +95,18 @@ export class PendingRequests {
   addBytes(at: number, bytes: number): void {
     const slot = this.#slot(at);
     this.#bytes[slot] = Math.min((this.#bytes[slot] ?? 0) + bytes, MOST_BYTES);
+  }
+
+  carry(move: Move): void {
+    const length = move.number(this.#length);
+    for (let at = 0; at < length; at++) {
+      const startMs = move.time(this.startMs(at));
+      const bytes = move.number(this.bytes(at));
+      const word = move.number(this.word(at));
+      const kind = move.number(this.kind(at));
+      const id = move.number(this.id(at));
+      if (move.isUnpacking) this.push(startMs, bytes, word, kind, id);
+    }
   }
 
   /** Bytes that it holds just now; for tests of the bound. */

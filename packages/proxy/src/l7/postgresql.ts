@@ -3,6 +3,7 @@
 // It gives up as `upgraded` when encryption is agreed on or replication begins. Authentication is not a request.
 import { CommandReader } from './command-reader.ts';
 import { MessageCutter, type MessageSide, type MessageSink } from './message-cutter.ts';
+import type { Move } from './moving.ts';
 import { PendingRequests } from './pending-requests.ts';
 import { MESSAGE, messageBytes, sqlState, startupBytes, startupKind } from './postgresql-messages.ts';
 import { keyOfName, PreparedStatements } from './prepared-statements.ts';
@@ -84,6 +85,23 @@ export class PostgresqlReader extends CommandReader implements MessageSink {
     // The data of a COPY end here; what the client sends next is not part of them.
     else if (this.#clientType === MESSAGE.COPY_DONE || this.#clientType === MESSAGE.COPY_FAIL)
       this.#isCopyingIn = false;
+  }
+
+  override carry(move: Move): void {
+    super.carry(move);
+    this.#phase = move.text(this.#phase);
+    this.#isReady = move.flag(this.#isReady);
+    this.#clientType = move.number(this.#clientType);
+    this.#serverType = move.number(this.#serverType);
+    this.#isAnswered = move.flag(this.#isAnswered);
+    this.#hasFailed = move.flag(this.#hasFailed);
+    this.#isCopyingIn = move.flag(this.#isCopyingIn);
+    this.#batchStartMs = move.time(this.#batchStartMs);
+    this.#batchBytes = move.number(this.#batchBytes);
+    this.#statements.carry(move);
+    this.#portal = move.number(this.#portal);
+    this.#portalWord = move.number(this.#portalWord);
+    this.#parsedWord = move.number(this.#parsedWord);
   }
 
   #onStartup(bytes: Uint8Array, at: number): void {

@@ -1,5 +1,6 @@
 // Which word a prepared statement begins with, by its name or number. A few places only: a statement that is forgotten is
 // merely reported by a vaguer name.
+import type { Move } from './moving.ts';
 
 const PLACES = 32;
 
@@ -13,6 +14,16 @@ export class PreparedStatements {
     this.#words ??= new Uint8Array(PLACES);
     this.#keys[key & (PLACES - 1)] = key;
     this.#words[key & (PLACES - 1)] = word;
+  }
+
+  carry(move: Move): void {
+    if (!move.flag(this.#keys !== undefined)) return;
+    this.#keys ??= new Uint32Array(PLACES);
+    this.#words ??= new Uint8Array(PLACES);
+    for (let place = 0; place < PLACES; place++) {
+      this.#keys[place] = move.number(this.#keys[place] ?? 0);
+      this.#words[place] = move.number(this.#words[place] ?? 0);
+    }
   }
 
   /** 0 when it is not known. */

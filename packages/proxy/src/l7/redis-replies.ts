@@ -1,6 +1,7 @@
 // The server's direction of Redis: replies of RESP2 and RESP3. A reply may hold others; how many of them are still to come is
 // all that is remembered of its shape. Strings are passed over by their length, except the first word of an error.
 import type { SideReader } from './command-reader.ts';
+import type { Move } from './moving.ts';
 import { REDIS_ERRORS } from './redis-words.ts';
 
 export interface RedisReplySink {
@@ -93,6 +94,21 @@ export class RedisReplies implements SideReader {
         this.#readByte(bytes[at++] ?? 0, nowMs);
       }
     }
+  }
+
+  carry(move: Move): void {
+    this.#at = move.number(this.#at);
+    this.#isStopped = move.flag(this.#isStopped);
+    this.#bytes = move.number(this.#bytes);
+    this.#type = move.number(this.#type);
+    this.#number = move.number(this.#number);
+    this.#isNegative = move.flag(this.#isNegative);
+    this.#rest = move.number(this.#rest);
+    this.#missing = move.number(this.#missing);
+    this.#outerType = move.number(this.#outerType);
+    this.#word.set(move.bytes(this.#word));
+    this.#wordBytes = move.number(this.#wordBytes);
+    this.#isWordWhole = move.flag(this.#isWordWhole);
   }
 
   #begin(): void {

@@ -1,6 +1,7 @@
 // The client's direction of Redis: commands as arrays of strings, or as lines of words (`inline`). Only a command's name is
 // looked at, and what CLIENT is told to do; strings are passed over by their length.
 import type { SideReader } from './command-reader.ts';
+import type { Move } from './moving.ts';
 import { REDIS_COMMANDS } from './redis-words.ts';
 
 export interface RedisRequestSink {
@@ -82,6 +83,22 @@ export class RedisRequests implements SideReader {
         this.#readByte(bytes[at++] ?? 0, nowMs);
       }
     }
+  }
+
+  carry(move: Move): void {
+    this.#at = move.number(this.#at);
+    this.#isStopped = move.flag(this.#isStopped);
+    this.#startMs = move.time(this.#startMs);
+    this.#bytes = move.number(this.#bytes);
+    this.#number = move.number(this.#number);
+    this.#isNegative = move.flag(this.#isNegative);
+    this.#arguments = move.number(this.#arguments);
+    this.#argument = move.number(this.#argument);
+    this.#rest = move.number(this.#rest);
+    this.#word = move.number(this.#word);
+    this.#leaves = move.flag(this.#leaves);
+    this.#name.set(move.bytes(this.#name));
+    this.#nameBytes = move.number(this.#nameBytes);
   }
 
   // Whether the argument under way has a meaning here.

@@ -22,7 +22,7 @@ export interface TallyLabels {
 
 export class RequestTallies {
   #kinds: Tally[] = [];
-  /** Of requests beyond the kinds that fit. */
+  /** Beyond the kinds that fit, or never followed. */
   #untallied = 0;
 
   /** Whether there is anything to tell. */
@@ -45,6 +45,11 @@ export class RequestTallies {
     count(tally.responseSizes, request.responseBytes);
     tally.requestMessages += request.requestMessages;
     tally.responseMessages += request.responseMessages;
+  }
+
+  /** Counts a request of which nothing else is known. */
+  leaveOut(): void {
+    this.#untallied++;
   }
 
   /** What there is, and a clean slate. */

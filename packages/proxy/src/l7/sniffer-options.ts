@@ -11,6 +11,30 @@ export interface L7Options {
   readonly wantAuthority: boolean;
   /** Fill `traceparent`; absent otherwise. */
   readonly wantTraceparent: boolean;
+  /** How many HTTP/2 streams the readers of a worker follow together; without it, each connection its own most. */
+  readonly streams?: StreamBudget | undefined;
+}
+
+/** Open HTTP/2 streams of all connections that share it. */
+export class StreamBudget {
+  #left: number;
+
+  constructor(most: number) {
+    this.#left = most;
+  }
+
+  /** Streams that may be followed yet; below 0 after connections moved in with theirs. */
+  get left(): number {
+    return this.#left;
+  }
+
+  take(): void {
+    this.#left--;
+  }
+
+  give(streams: number): void {
+    this.#left += streams;
+  }
 }
 
 /** Nothing but counts: what metrics need. */

@@ -14,6 +14,7 @@ import { promisify } from 'node:util';
 import * as grpc from '@grpc/grpc-js';
 import { openSniffer } from './detect.ts';
 import { converse, SnifferRecorder } from './sniffer-recorder.ts';
+import { wanderingSniffer } from './sniffer-wanderer.ts';
 import { SnifferRelay } from './sniffer-relay.ts';
 import type { L7Request } from './types.ts';
 
@@ -58,18 +59,22 @@ function replayDiffers(relay: SnifferRelay, pieces: number): void {
   const untimed = (requests: readonly L7Request[]): unknown[] =>
     requests.map(request => ({ ...request, startMs: 0, durationMs: 0 }));
   for (const { turns, endedByClient } of relay.conversations) {
-    const read = (cuts: number[][]): SnifferRecorder => {
+    const read = (cuts: number[][], isMoving = false): SnifferRecorder => {
       const recorder = new SnifferRecorder();
-      const sniffer = openSniffer(recorder, ALL);
+      const opened = openSniffer(recorder, ALL);
+      const sniffer = isMoving ? wanderingSniffer(opened, recorder, ALL) : opened;
       converse(sniffer, turns, cuts);
       sniffer.end(endedByClient ?? true, 1e6);
       return recorder;
     };
     const whole = read([]);
-    // The first bytes stay together: three reads are all that detection waits for.
-    const cut = read(
-      turns.map(({ bytes }) => Array.from({ length: bytes.length / pieces }, (_, i) => 300 + i * pieces)),
-    );
+    const every = (step: number): number[][] =>
+      turns.map(({ bytes }) => Array.from({ length: bytes.length / step }, (_, i) => i * step));
+    const cut = read(every(pieces));
+    // Moving costs more than reading.
+    const moved = read(every(pieces * 61), true);
+    assert.deepEqual([moved.protocols, moved.giveUps], [whole.protocols, whole.giveUps]);
+    assert.deepEqual(untimed(moved.requests), untimed(whole.requests));
     assert.deepEqual(untimed(cut.requests), untimed(whole.requests));
     assert.deepEqual(cut.protocols, whole.protocols);
     assert.deepEqual(cut.giveUps, whole.giveUps);
@@ -416,9 +421,10 @@ describe('gRPC peers', () => {
           resolve(error === null ? grpc.status.OK : error.code);
         });
       });
-    const statuses = await Promise.all(
-      Array.from({ length: 500 }, (_, i) => unary(i % 50 === 49 ? 13 : 14 + ((i * 331) % 4000))),
-    );
+    // As many at once as are followed.
+    const burst = async (): Promise<grpc.status[]> =>
+      Promise.all(Array.from({ length: 250 }, (_, i) => unary(i % 50 === 49 ? 13 : 14 + ((i * 331) % 4000))));
+    const statuses = [...(await burst()), ...(await burst())];
     const stream = client.makeBidiStreamRequest('/test.Echo/Streams', identity, identity);
     let echoed = 0;
     stream.on('data', () => echoed++);

@@ -11,6 +11,7 @@ export class SnifferRecorder implements L7Listener {
   readonly protocols: L7Protocol[] = [];
   readonly requests: L7Request[] = [];
   readonly giveUps: L7GiveUp[] = [];
+  untracked = 0;
 
   onProtocol(protocol: L7Protocol): void {
     this.protocols.push(protocol);
@@ -22,6 +23,10 @@ export class SnifferRecorder implements L7Listener {
 
   onGiveUp(why: L7GiveUp): void {
     this.giveUps.push(why);
+  }
+
+  onUntracked(): void {
+    this.untracked++;
   }
 
   /** `METHOD path status`, one a request, for short expectations. */

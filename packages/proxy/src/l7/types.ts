@@ -15,7 +15,9 @@ export type L7GiveUp =
   /** The connection became something else on purpose: `101`, CONNECT, `SSLRequest` granted. Not an error. */
   | 'upgraded'
   /** The worker has no time for it. */
-  | 'overload';
+  | 'overload'
+  /** The connection moved to another worker, and the reader was too large to go with it (`MAX_MOVED_BYTES`). */
+  | 'moved';
 
 /** One finished request (or command) of a connection. Texts are bounded by the reader. */
 export interface L7Request {
@@ -52,11 +54,14 @@ export interface L7Listener {
   onProtocol(protocol: L7Protocol): void;
   onRequest(request: L7Request): void;
   onGiveUp(why: L7GiveUp): void;
+  /** A request began that is not followed, because too many are under way: it will never be told. */
+  onUntracked?(): void;
 }
 
 /**
  * Reads one connection. The bytes are dead after each call. `nowMs` is the engine's clock.
- * A sniffer bounds its own memory (16 KiB a connection, far less while idle) and never throws.
+ * A sniffer bounds its own memory and never throws. Idle it holds 1 to 3 KiB; at work under 16 KiB, except that HTTP/2 may add,
+ * while they last, 16 KiB of a header block that came in part and 70 KiB of 256 open streams with their texts.
  */
 export interface L7Sniffer {
   fromClient(bytes: Uint8Array, start: number, end: number, nowMs: number): void;
@@ -71,4 +76,14 @@ export interface L7Sniffer {
   readonly skippableFromServer: number;
   skipFromClient(bytes: number, nowMs: number): void;
   skipFromServer(bytes: number, nowMs: number): void;
+}
+
+/** A sniffer that can go on in another thread. */
+export interface MovableSniffer extends L7Sniffer {
+  /**
+   * What `thawSniffer` makes of it elsewhere, at any point: plain data of at most 16 KiB that survives structured cloning. This sniffer
+   * is dead afterwards. Undefined when there is nothing to go on with: it read nothing any more, or is too large to
+   * move, which it tells as `moved`.
+   */
+  freeze(): unknown;
 }

@@ -41,7 +41,7 @@ import {
   wallNow,
 } from './connection-facts.ts';
 import type { InboundPeer } from './inbound-tunnel.ts';
-import type { ReadConnection } from './l7-desk.ts';
+import type { FrozenReading, ReadConnection } from './l7-desk.ts';
 import type { LiveConnection, PodProxy } from './pod-proxy.ts';
 import { writeProxyHeader } from './proxy-header.ts';
 import { newTraceparent, traceIdOf } from './trace-ids.ts';
@@ -54,6 +54,7 @@ interface FrozenInboundConnection {
   readonly forwardedHost: string | undefined;
   readonly target: SocketAddress | undefined;
   readonly route: DeliverRoute | undefined;
+  readonly reading: FrozenReading | undefined;
 }
 
 export class InboundConnection implements StreamOwner, LiveConnection {
@@ -122,6 +123,8 @@ export class InboundConnection implements StreamOwner, LiveConnection {
     const connection = new InboundConnection(pod, peer, stream, frozen.facts, frozen.forwardedHost);
     connection.#target = frozen.target;
     connection.#route = frozen.route;
+    if (frozen.reading !== undefined) connection.#l7 = pod.deps.l7.thaw(frozen.facts, frozen.reading);
+    stream.tap = connection.#l7?.tap;
     if (stream.phase === 'requested') connection.#findRoute(frozen.facts.authority);
     else if (stream.phase === 'dialing') connection.#armDialTimer();
     return connection;
@@ -129,12 +132,16 @@ export class InboundConnection implements StreamOwner, LiveConnection {
 
   freeze(): unknown {
     this.#disarm();
+    const reading = this.#l7?.freeze();
+    const news = this.progress();
+    if (this.#l7?.tallies.hasNews === true && news !== undefined) this.#pod.deps.emit(this.#facts, news);
     this.#pod.untrack(this);
     const frozen: FrozenInboundConnection = {
       facts: this.#facts,
       forwardedHost: this.#forwardedHost,
       target: this.#target,
       route: this.#route,
+      reading,
     };
     return frozen;
   }

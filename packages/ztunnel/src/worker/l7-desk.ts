@@ -1,6 +1,6 @@
 // Which connections of a worker are read, and what becomes of what is read: requests are added up for the next record of
 // their connection, and told one by one only while somebody wants them. Bounded in connections, kinds of requests and path
-// templates; a worker that is late reads no new connections until it is not.
+// templates; a worker that is late reads no new connections until it is not. A reader moves with its connection to another worker.
 import {
   type Engine,
   type L7GiveUp,
@@ -8,9 +8,10 @@ import {
   type L7Options,
   type L7Protocol,
   type L7Request,
-  type L7Sniffer,
+  type MovableSniffer,
   PlaintextTap,
   RequestTallies,
+  StreamBudget,
   type TcpSide,
 } from '@ambit/proxy';
 import type { ConnectionFacts } from './connection-facts.ts';
@@ -19,6 +20,8 @@ import type { L7Settings, RequestReaders } from '../worker-protocol.ts';
 
 /** Connections that a worker reads at a time: with the 16 KiB a reader may keep, 64 MiB at the very worst. */
 const MAX_READ = 4096;
+/** HTTP/2 streams that a worker follows at a time, of all its connections: about 280 bytes each. */
+const MAX_STREAMS = 16_384;
 /** Different path templates in the metrics of one worker; all others are one. */
 const MAX_TEMPLATES = 500;
 const OTHER_PATHS = '{other}';
@@ -30,9 +33,19 @@ export interface L7DeskDeps {
   readonly engine: Engine;
   readonly settings: L7Settings;
   readonly onRequest: (facts: ConnectionFacts, request: L7Request) => void;
-  readonly openSniffer: (listener: L7Listener, options: L7Options) => L7Sniffer;
+  readonly openSniffer: (listener: L7Listener, options: L7Options) => MovableSniffer;
+  /** Undefined when the state is of no use. */
+  readonly thawSniffer: (state: unknown, listener: L7Listener, options: L7Options) => MovableSniffer | undefined;
   /** Path -> path with what varies left out. */
   readonly pathTemplate: (path: string) => string;
+}
+
+/** A connection's reading on its way to another worker. Plain data. */
+export interface FrozenReading {
+  readonly protocol: L7Protocol | undefined;
+  readonly tcpSide: TcpSide;
+  /** Undefined when nothing more is read. */
+  readonly sniffer: unknown;
 }
 
 type MutableOptions = { -readonly [Key in keyof L7Options]: L7Options[Key] };
@@ -42,6 +55,7 @@ export class L7Desk {
   readonly settings: L7Settings;
   readonly onRequest: L7DeskDeps['onRequest'];
   readonly openSniffer: L7DeskDeps['openSniffer'];
+  readonly thawSniffer: L7DeskDeps['thawSniffer'];
   /** One object for all readers of the worker: a change reaches those that read already. */
   readonly options: MutableOptions;
   readers: RequestReaders = 'none';
@@ -51,6 +65,7 @@ export class L7Desk {
     desynchronized: 0,
     upgraded: 0,
     overload: 0,
+    moved: 0,
     fault: 0,
   };
   readonly #pathTemplate: L7DeskDeps['pathTemplate'];
@@ -65,8 +80,14 @@ export class L7Desk {
     this.settings = deps.settings;
     this.onRequest = deps.onRequest;
     this.openSniffer = deps.openSniffer;
+    this.thawSniffer = deps.thawSniffer;
     this.#pathTemplate = deps.pathTemplate;
-    this.options = { wantPath: deps.settings.path, wantAuthority: false, wantTraceparent: false };
+    this.options = {
+      wantPath: deps.settings.path,
+      wantAuthority: false,
+      wantTraceparent: false,
+      streams: new StreamBudget(MAX_STREAMS),
+    };
   }
 
   get reading(): number {
@@ -93,7 +114,14 @@ export class L7Desk {
       return undefined;
     }
     this.#reading++;
-    return new ReadConnection(this, facts, tcpSide);
+    return ReadConnection.open(this, facts, tcpSide);
+  }
+
+  /** Goes on with a connection that another worker read; whatever bounds it there was held to bounds it here. */
+  thaw(facts: ConnectionFacts, frozen: FrozenReading): ReadConnection {
+    this.#tick();
+    this.#reading++;
+    return ReadConnection.thaw(this, facts, frozen);
   }
 
   /** `l7GaveUpMalformed` and so on: connections whose reading ended early, by why. */
@@ -133,17 +161,41 @@ export class L7Desk {
 
 /** One connection that is read. */
 export class ReadConnection implements L7Listener {
-  readonly tap: PlaintextTap;
+  /** Absent when nothing is read any more. */
+  tap: PlaintextTap | undefined;
   readonly tallies = new RequestTallies();
   protocol: L7Protocol | undefined;
   readonly #desk: L7Desk;
   readonly #facts: ConnectionFacts;
+  readonly #tcpSide: TcpSide;
+  #sniffer: MovableSniffer | undefined;
   #isOver = false;
 
-  constructor(desk: L7Desk, facts: ConnectionFacts, tcpSide: TcpSide) {
+  private constructor(desk: L7Desk, facts: ConnectionFacts, tcpSide: TcpSide) {
     this.#desk = desk;
     this.#facts = facts;
-    this.tap = new PlaintextTap(desk.openSniffer(this, desk.options), tcpSide, () => this.#onFault());
+    this.#tcpSide = tcpSide;
+  }
+
+  static open(desk: L7Desk, facts: ConnectionFacts, tcpSide: TcpSide): ReadConnection {
+    const read = new ReadConnection(desk, facts, tcpSide);
+    read.#use(desk.openSniffer(read, desk.options));
+    return read;
+  }
+
+  static thaw(desk: L7Desk, facts: ConnectionFacts, { protocol, tcpSide, sniffer }: FrozenReading): ReadConnection {
+    const read = new ReadConnection(desk, facts, tcpSide);
+    read.protocol = protocol;
+    if (sniffer === undefined) return read;
+    const thawed = desk.thawSniffer(sniffer, read, desk.options);
+    if (thawed === undefined) read.onGiveUp('moved');
+    else read.#use(thawed);
+    return read;
+  }
+
+  #use(sniffer: MovableSniffer): void {
+    this.#sniffer = sniffer;
+    this.tap = new PlaintextTap(sniffer, this.#tcpSide, () => this.#onFault());
   }
 
   onProtocol(protocol: L7Protocol): void {
@@ -167,11 +219,33 @@ export class ReadConnection implements L7Listener {
     this.#desk.givenUp[why]++;
   }
 
+  onUntracked(): void {
+    this.tallies.leaveOut();
+  }
+
+  /**
+   * Takes the reading out of this worker; this object is over. What it has tallied is the owner's to tell before: it
+   * does not move.
+   */
+  freeze(): FrozenReading {
+    const { protocol } = this;
+    const tcpSide = this.#tcpSide;
+    let sniffer: unknown;
+    try {
+      if (this.tap?.isDone === false) sniffer = this.#sniffer?.freeze();
+    } catch {
+      this.#onFault();
+    }
+    this.#isOver = true;
+    this.#desk.closed();
+    return { protocol, tcpSide, sniffer };
+  }
+
   /** The connection is over. */
   end(byClient: boolean): void {
     if (this.#isOver) return;
     this.#isOver = true;
-    this.tap.end(byClient, this.#desk.engine.nowMs);
+    this.tap?.end(byClient, this.#desk.engine.nowMs);
     this.#desk.closed();
   }
 

@@ -41,6 +41,7 @@ function greetedAfterMove(voice: VoiceName | undefined): number {
       settings: { isOn: false, method: false, path: false },
       onRequest: () => undefined,
       openSniffer: () => assert.fail('nothing is read'),
+      thawSniffer: () => assert.fail('nothing is read'),
       pathTemplate: path => path,
     }),
     hosts: new HostNames({ resolve: () => undefined, nowMs: () => 0 }, { ipv6: false }),

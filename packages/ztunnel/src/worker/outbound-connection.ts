@@ -57,7 +57,7 @@ import {
 } from './connection-facts.ts';
 import { startingAnywhere } from './host-names.ts';
 import type { LiveConnection, PodProxy } from './pod-proxy.ts';
-import type { ReadConnection } from './l7-desk.ts';
+import type { FrozenReading, ReadConnection } from './l7-desk.ts';
 import { newTraceparent, traceIdOf } from './trace-ids.ts';
 
 /** Hops tried for one connection before it is given up. */
@@ -91,6 +91,7 @@ const CLOSED: Carrier = { kind: 'closed' };
 interface FrozenConnection {
   readonly facts: ConnectionFacts;
   readonly voice: VoiceName | undefined;
+  readonly reading: FrozenReading | undefined;
 }
 
 export class OutboundConnection implements LiveConnection, PoolWaiter, StreamOwner, SpliceOwner {
@@ -158,9 +159,11 @@ export class OutboundConnection implements LiveConnection, PoolWaiter, StreamOwn
 
   /** Continues a connection that another worker froze. */
   static thaw(pod: PodProxy, stream: TunnelStream, context: unknown): OutboundConnection {
-    const { facts, voice } = context as FrozenConnection;
+    const { facts, voice, reading } = context as FrozenConnection;
     const connection = new OutboundConnection(pod, facts, undefined, voice);
     connection.#carrier = { kind: 'stream', stream };
+    if (reading !== undefined) connection.#l7 = pod.deps.l7.thaw(facts, reading);
+    stream.tap = connection.#l7?.tap;
     return connection;
   }
 
@@ -346,9 +349,12 @@ export class OutboundConnection implements LiveConnection, PoolWaiter, StreamOwn
   }
 
   freeze(): unknown {
+    const reading = this.#l7?.freeze();
+    const news = this.progress();
+    if (this.#l7?.tallies.hasNews === true && news !== undefined) this.#pod.deps.emit(this.#facts, news);
     this.#carrier = CLOSED;
     this.#pod.untrack(this);
-    return { facts: this.#facts, voice: this.#voice } satisfies FrozenConnection;
+    return { facts: this.#facts, voice: this.#voice, reading } satisfies FrozenConnection;
   }
 
   // ---- plainly ----------------------------------------------------------------------------------------------------

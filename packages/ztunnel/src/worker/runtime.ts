@@ -11,6 +11,7 @@ import {
   MemoryBudget,
   openSniffer,
   pathTemplate,
+  thawSniffer,
   type Tunnel,
 } from '@ambit/proxy';
 import { WorkerDesk } from '../admin/worker-desk.ts';
@@ -95,6 +96,7 @@ export class WorkerRuntime implements EventHandler {
       settings: start.settings.l7,
       onRequest: (facts, request) => this.#requests.add(facts, request),
       openSniffer,
+      thawSniffer,
       pathTemplate,
     });
     this.#dns = new WorkerDns({
@@ -346,16 +348,24 @@ export class WorkerRuntime implements EventHandler {
   }
 
   #freezeAll(): void {
-    for (const tunnel of this.#movable()) this.#tell({ type: 'frozen', tunnel: tunnel.freeze() });
-    this.#records.flush();
+    this.#giveAway(this.#movable());
     this.#tell({ type: 'frozenAll' });
   }
 
   #shed(share: number): void {
-    for (const tunnel of chooseToShed(this.#movable(), this.#movedBefore, share)) {
-      this.#tell({ type: 'frozen', tunnel: tunnel.freeze() });
+    this.#giveAway(chooseToShed(this.#movable(), this.#movedBefore, share));
+  }
+
+  /** What was read of their connections here is told before another worker can tell of them. */
+  #giveAway(tunnels: readonly MovableTunnel[]): void {
+    const frozen: FrozenTunnel[] = [];
+    try {
+      for (const tunnel of tunnels) frozen.push(tunnel.freeze());
+    } finally {
+      this.#records.flush();
+      this.#requests.flush();
+      for (const tunnel of frozen) this.#tell({ type: 'frozen', tunnel });
     }
-    this.#records.flush();
   }
 
   /** Every tunnel that can be handed over now. The same tunnel gives the same object each time. */
