@@ -50,6 +50,7 @@ export interface RequestTally {
   readonly path: string;
   readonly error?: string | undefined;
   readonly flags?: 'DC' | 'UC' | undefined;
+  /** 0 when only messages of calls that go on are told. */
   readonly count: number;
   readonly durationSumMs: number;
   readonly durations: readonly number[];

@@ -29,7 +29,7 @@ export { MAX_TEMPLATE_SEGMENTS, pathTemplate } from './l7/path-template.ts';
 export { PlaintextTap, type TcpSide } from './l7/plaintext-tap.ts';
 export { RequestTallies, type TallyLabels } from './l7/request-tallies.ts';
 export { COUNTS_ONLY, type L7Options, StreamBudget } from './l7/sniffer-options.ts';
-export type { L7GiveUp, L7Listener, L7Protocol, L7Request, L7Sniffer, MovableSniffer } from './l7/types.ts';
+export type { L7GiveUp, L7Listener, L7Messages, L7Protocol, L7Request, L7Sniffer, MovableSniffer } from './l7/types.ts';
 export { MemoryBudget } from './memory-budget.ts';
 export { PlainSplice, type SpliceOwner } from './plain-splice.ts';
 export { type HandshakeLimits, type HandshakeOwner, type SecuredSocket, SecureHandshake } from './secure-handshake.ts';

@@ -169,6 +169,10 @@ export class DetectingSniffer implements MovableSniffer {
     return sniffer;
   }
 
+  tellMessages(): void {
+    if (this.#reader instanceof Http2Reader) this.#reader.tellMessages();
+  }
+
   freeze(): unknown {
     const isFinished =
       this.skippableFromClient === Number.POSITIVE_INFINITY && this.skippableFromServer === Number.POSITIVE_INFINITY;

@@ -7,6 +7,8 @@ const PREFIX_BYTES = 5;
 export class GrpcMessages {
   /** Messages that have begun: their prefix is whole. */
   count = 0;
+  /** How many of them were told. */
+  told = 0;
   /** Bytes of the current message that are yet to come. */
   left = 0;
   #prefix = 0;
@@ -14,13 +16,22 @@ export class GrpcMessages {
 
   reset(): void {
     this.count = 0;
+    this.told = 0;
     this.left = 0;
     this.#prefix = 0;
     this.#length = 0;
   }
 
+  /** Messages that were not told before; they count as told from now on. */
+  takeNews(): number {
+    const news = this.count - this.told;
+    this.told = this.count;
+    return news;
+  }
+
   carry(move: Move): void {
     this.count = move.number(this.count);
+    this.told = move.number(this.told);
     this.left = move.number(this.left);
     this.#prefix = move.number(this.#prefix);
     this.#length = move.number(this.#length);

@@ -108,6 +108,21 @@ const CASES: { name: string; turns: Turn[]; lines: string[]; giveUps?: string[];
     lines: ['GET /large 200'],
   },
   {
+    name: 'a promise in two frames opens no request',
+    turns: [
+      HELLO,
+      WELCOME,
+      ask(1),
+      from(
+        'server',
+        frame(PUSH_PROMISE, 0, 1, Buffer.concat([uint32(2), get('/pushed').subarray(0, 9)])),
+        frame(CONTINUATION, END_HEADERS, 1, get('/pushed').subarray(9)),
+      ),
+      answer(1),
+    ],
+    lines: ['GET /a 200'],
+  },
+  {
     name: 'interim responses, trailers, pings and unknown frames',
     turns: [
       HELLO,
@@ -309,6 +324,13 @@ describe('HTTP/2 reader', () => {
         frame(HEADERS, END_HEADERS, 5, fields({ ':status': '200', ...GRPC })),
         frame(RST_STREAM, 0, 5, uint32(2)),
       ),
+      // Answered before it has all been asked.
+      from('client', frame(HEADERS, END_HEADERS, 7, get('/s/P', GRPC))),
+      from(
+        'server',
+        frame(HEADERS, END_HEADERS | END_STREAM, 7, fields({ ':status': '200', ...GRPC, 'grpc-status': '3' })),
+      ),
+      from('client', frame(DATA, END_STREAM, 7, message(1))),
     ];
     const { recorder } = read(turns);
     assert.deepEqual(
@@ -324,6 +346,7 @@ describe('HTTP/2 reader', () => {
         ['grpc', '/s/M', 0, 4, 1, undefined],
         ['grpc', '/s/N', 12, 0, 0, undefined],
         ['grpc', '/s/O', undefined, 0, 0, 'UC'],
+        ['grpc', '/s/P', 3, 1, 0, undefined],
       ],
     );
     assert.deepEqual(recorder.protocols, ['grpc']);
@@ -332,6 +355,42 @@ describe('HTTP/2 reader', () => {
       assert.deepEqual(read(turns, cuts).recorder, recorder, `pieces of ${step}`);
       assert.deepEqual(readMoving(turns, cuts).recorder, recorder, `moved in pieces of ${step}`);
     }
+  });
+
+  test('messages of a long call are told when asked for, each once, and the rest with its end', () => {
+    const { recorder, reader } = read([
+      HELLO,
+      WELCOME,
+      ask(1),
+      from(
+        'client',
+        frame(HEADERS, END_HEADERS, 3, get('/s/M', GRPC)),
+        frame(DATA, 0, 3, Buffer.concat([message(1), message(2)])),
+      ),
+      from(
+        'server',
+        frame(HEADERS, END_HEADERS, 3, fields({ ':status': '200', ...GRPC })),
+        frame(DATA, 0, 3, message(3)),
+      ),
+    ]);
+    reader.tellMessages();
+    reader.tellMessages();
+    const told = { protocol: 'grpc', status: 200, method: 'GET', path: '/s/M' };
+    assert.deepEqual(recorder.messages, [{ ...told, requestMessages: 2, responseMessages: 1 }]);
+    converse(reader, [from('server', frame(DATA, 0, 3, message(3)))]);
+    reader.tellMessages();
+    assert.deepEqual(recorder.messages.slice(1), [{ ...told, requestMessages: 0, responseMessages: 1 }]);
+    converse(reader, [
+      from('client', frame(DATA, END_STREAM, 3, message(4))),
+      from('server', frame(HEADERS, END_HEADERS | END_STREAM, 3, fields({ 'grpc-status': '0' }))),
+    ]);
+    reader.tellMessages();
+    const [{ requestMessages, responseMessages, toldRequestMessages, toldResponseMessages } = assert.fail()] =
+      recorder.requests;
+    assert.deepEqual(
+      [requestMessages, toldRequestMessages, responseMessages, toldResponseMessages, recorder.messages.length],
+      [3, 2, 2, 2, 2],
+    );
   });
 
   test('sizes are frames with their headers; times run from the first byte of the head to the end of the response', () => {

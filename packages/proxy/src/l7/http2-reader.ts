@@ -128,6 +128,22 @@ export class Http2Reader implements L7Sniffer, Http2Sink, Movable {
     else this.#giveUp(this.#clientFault);
   }
 
+  tellMessages(): void {
+    for (const { requestMessages, responseMessages, status, method, path } of this.#streams.all()) {
+      const requests = requestMessages?.takeNews() ?? 0;
+      const responses = responseMessages?.takeNews() ?? 0;
+      if (requests + responses === 0) continue;
+      this.#listener.onMessages?.({
+        protocol: 'grpc',
+        status,
+        requestMessages: requests,
+        responseMessages: responses,
+        method: METHODS[method] ?? '',
+        path,
+      });
+    }
+  }
+
   onBlock(
     frames: Http2Frames,
     streamId: number,
@@ -265,6 +281,8 @@ export class Http2Reader implements L7Sniffer, Http2Sink, Movable {
       grpcStatus: stream.isGrpc && stream.grpcStatus >= 0 ? stream.grpcStatus : undefined,
       requestMessages: stream.requestMessages?.count ?? 0,
       responseMessages: stream.responseMessages?.count ?? 0,
+      toldRequestMessages: stream.requestMessages?.told,
+      toldResponseMessages: stream.responseMessages?.told,
       method: METHODS[stream.method] ?? '',
       path: stream.path,
       authority: stream.authority,

@@ -44,7 +44,8 @@ const parse = (name: string, sql: string): Buffer => message('P', `${name}\0${sq
 const bind = (name: string, portal = ''): Buffer => message('B', `${portal}\0${name}\0\0\0\0\0\0\0`);
 const execute = (portal = ''): Buffer => message('E', `${portal}\0\0\0\0\0`);
 const done = (tag: string): Buffer => message('C', `${tag}\0`);
-const failed = (state: string): Buffer => message('E', `SFEHLER\0VERROR\0C${state}\0Mit did not work\0\0`);
+const failed = (state: string): Buffer =>
+  message('E', `SFEHLER\0VERROR\0C${state}\0Mit did not work, and the reasons are more than fit what is looked at\0\0`);
 
 const BOUND = message('2');
 const PARSED = message('1');
@@ -75,6 +76,8 @@ const LONG_SESSION: readonly Turn[] = [
   server(done('COPY 2'), READY, message('A', '1234news\0\0')),
   client(query('COPY t TO STDOUT')),
   server(message('H', '\0\0\0'), message('d', 'row'), message('c'), done('COPY 1'), READY),
+  client(parse('', 'DELETE FROM nothing'), bind(''), SYNC),
+  server(failed('42P01'), READY),
   client(message('F', '\0\0\0\x01\0\0\0\0\0\0'), message('X')),
   server(message('V', '\xff\xff\xff\xff'), READY),
 ];
@@ -91,6 +94,7 @@ describe('PostgresqlReader', () => {
         ['INSERT', '23505', undefined],
         ['COPY', undefined, undefined],
         ['COPY', undefined, undefined],
+        ['DELETE', '42P01', undefined],
         ['FUNCTION', undefined, undefined],
       ],
       givenUp: [],

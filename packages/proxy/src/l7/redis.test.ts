@@ -62,6 +62,8 @@ describe('RedisReader', () => {
       givenUp: [],
     });
     assertPiecesDoNotMatter(make, SESSION, 6_379);
+    const leaving = [client(command('GET', 'key'), command('CLIENT', 'REPLY', 'OFF')), server(text('$-1\r\n'))];
+    assertPiecesDoNotMatter(make, leaving, 6_381);
     assertNoiseIsHarmless(make, SESSION, 6_380);
   });
 

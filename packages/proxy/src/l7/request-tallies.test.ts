@@ -59,3 +59,23 @@ test('what distinguishes requests keeps them apart, and kinds beyond the bound a
   const told = tallies.take();
   assert.deepEqual([told.requests?.length, told.untalliedRequests], [32, 8]);
 });
+
+test('messages of a call that goes on are no request, and are not told again with its end', () => {
+  const tallies = new RequestTallies();
+  const call = { protocol: 'grpc', status: 200, method: 'POST', path: '/s/M' } as const;
+  tallies.addMessages({ ...call, requestMessages: 3, responseMessages: 1 }, NO_LABELS);
+  assert.ok(tallies.hasNews);
+  const [early] = tallies.take().requests ?? [];
+  assert.deepEqual([early?.count, early?.requestMessages, early?.responseMessages], [0, 3, 1]);
+  const whole = { ...call, grpcStatus: 0, requestMessages: 4, responseMessages: 9 };
+  tallies.add(request({ ...whole, toldRequestMessages: 3, toldResponseMessages: 1 }), NO_LABELS);
+  const [end] = tallies.take().requests ?? [];
+  assert.deepEqual([end?.count, end?.requestMessages, end?.responseMessages], [1, 1, 8]);
+});
+
+test('a request of which nothing is known is left out and counted', () => {
+  const tallies = new RequestTallies();
+  tallies.leaveOut();
+  assert.ok(tallies.hasNews);
+  assert.deepEqual(tallies.take(), { requests: undefined, untalliedRequests: 1 });
+});

@@ -1,7 +1,7 @@
 // Requests of one connection on their way into its next record: those that are alike are added up at once, so that a
 // connection costs the same to tell of whether it carried ten requests or ten thousand since. Kinds are bounded.
 import { REQUEST_BUCKETS, type RequestTally } from '../connection-record.ts';
-import type { L7Request } from './types.ts';
+import type { L7Messages, L7Request } from './types.ts';
 
 /** Different kinds of requests one record tells of. */
 const MAX_KINDS = 32;
@@ -12,6 +12,8 @@ type Tally = { -readonly [Key in keyof RequestTally]: RequestTally[Key] } & {
   readonly requestSizes: number[];
   readonly responseSizes: number[];
 };
+
+type Kind = Pick<L7Request, 'protocol' | 'status' | 'grpcStatus' | 'error' | 'flags'>;
 
 /** How much of a request becomes part of its kind. */
 export interface TallyLabels {
@@ -43,8 +45,17 @@ export class RequestTallies {
     count(tally.requestSizes, request.requestBytes);
     tally.responseBytes += request.responseBytes;
     count(tally.responseSizes, request.responseBytes);
-    tally.requestMessages += request.requestMessages;
-    tally.responseMessages += request.responseMessages;
+    tally.requestMessages += request.requestMessages - (request.toldRequestMessages ?? 0);
+    tally.responseMessages += request.responseMessages - (request.toldResponseMessages ?? 0);
+  }
+
+  /** Messages of a call whose end will be another `add`: a kind without requests, if there are none like it. */
+  addMessages({ protocol, status, requestMessages, responseMessages }: L7Messages, labels: TallyLabels): void {
+    const call = { protocol, status };
+    const tally = this.#kinds.find(kind => isSameKind(kind, call, labels)) ?? this.#open(call, labels);
+    if (tally === undefined) return;
+    tally.requestMessages += requestMessages;
+    tally.responseMessages += responseMessages;
   }
 
   /** Counts a request of which nothing else is known. */
@@ -60,7 +71,7 @@ export class RequestTallies {
     return taken;
   }
 
-  #open({ protocol, status, grpcStatus, error, flags }: L7Request, { method, path }: TallyLabels): Tally | undefined {
+  #open({ protocol, status, grpcStatus, error, flags }: Kind, { method, path }: TallyLabels): Tally | undefined {
     if (this.#kinds.length >= MAX_KINDS) return undefined;
     const tally: Tally = {
       protocol,
@@ -85,7 +96,7 @@ export class RequestTallies {
   }
 }
 
-function isSameKind(kind: Tally, request: L7Request, labels: TallyLabels): boolean {
+function isSameKind(kind: Tally, request: Kind, labels: TallyLabels): boolean {
   return (
     kind.status === request.status &&
     kind.grpcStatus === request.grpcStatus &&

@@ -1,5 +1,5 @@
 // Test support: writes down what a sniffer tells, and feeds it a conversation cut in any way, shown or skipped.
-import type { L7GiveUp, L7Listener, L7Protocol, L7Request, L7Sniffer } from './types.ts';
+import type { L7GiveUp, L7Listener, L7Messages, L7Protocol, L7Request, L7Sniffer } from './types.ts';
 
 /** Bytes of one side, in the order of the conversation. */
 export interface Turn {
@@ -11,6 +11,7 @@ export class SnifferRecorder implements L7Listener {
   readonly protocols: L7Protocol[] = [];
   readonly requests: L7Request[] = [];
   readonly giveUps: L7GiveUp[] = [];
+  readonly messages: L7Messages[] = [];
   untracked = 0;
 
   onProtocol(protocol: L7Protocol): void {
@@ -23,6 +24,10 @@ export class SnifferRecorder implements L7Listener {
 
   onGiveUp(why: L7GiveUp): void {
     this.giveUps.push(why);
+  }
+
+  onMessages(messages: L7Messages): void {
+    this.messages.push(messages);
   }
 
   onUntracked(): void {

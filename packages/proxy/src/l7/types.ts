@@ -35,6 +35,9 @@ export interface L7Request {
   readonly grpcStatus?: number | undefined;
   readonly requestMessages: number;
   readonly responseMessages: number;
+  /** Of these messages, those that `onMessages` told before. */
+  readonly toldRequestMessages?: number | undefined;
+  readonly toldResponseMessages?: number | undefined;
   /** HTTP method, or the command's name (`SELECT`, `GET`, `Produce`), upper bound 32 characters. */
   readonly method: string;
   /** Request target without its query, at most 256 characters; HTTP and gRPC only. */
@@ -49,11 +52,24 @@ export interface L7Request {
   readonly traceparent?: string | undefined;
 }
 
+/** Messages of a gRPC call that goes on: those that no earlier word on it has told. */
+export interface L7Messages {
+  readonly protocol: 'grpc';
+  /** HTTP status so far, 0 before the response began. */
+  readonly status: number;
+  readonly requestMessages: number;
+  readonly responseMessages: number;
+  readonly method: string;
+  readonly path: string;
+}
+
 /** Whoever wants to know. Called while bytes are copied: it does little, and never throws. */
 export interface L7Listener {
   onProtocol(protocol: L7Protocol): void;
   onRequest(request: L7Request): void;
   onGiveUp(why: L7GiveUp): void;
+  /** Only because of `tellMessages`. */
+  onMessages?(messages: L7Messages): void;
   /** A request began that is not followed, because too many are under way: it will never be told. */
   onUntracked?(): void;
 }
@@ -78,8 +94,10 @@ export interface L7Sniffer {
   skipFromServer(bytes: number, nowMs: number): void;
 }
 
-/** A sniffer that can go on in another thread. */
+/** A sniffer of a whole connection, which can go on in another thread. */
 export interface MovableSniffer extends L7Sniffer {
+  /** Tells of the messages of calls that are under way, so that long ones are heard of before their end. */
+  tellMessages(): void;
   /**
    * What `thawSniffer` makes of it elsewhere, at any point: plain data of at most 16 KiB that survives structured cloning. This sniffer
    * is dead afterwards. Undefined when there is nothing to go on with: it read nothing any more, or is too large to

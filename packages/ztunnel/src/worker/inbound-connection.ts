@@ -298,7 +298,7 @@ export class InboundConnection implements StreamOwner, LiveConnection {
   progress(): RecordOutcome | undefined {
     const stream = this.#stream;
     return stream.phase === 'open'
-      ? ongoing(stream.bytesFromTunnel, stream.bytesToTunnel, stream.tunnel.health, this.#l7)
+      ? ongoing(stream.bytesFromTunnel, stream.bytesToTunnel, stream.tunnel.health, this.#l7?.refresh())
       : undefined;
   }
 

@@ -5,6 +5,7 @@ import {
   type Engine,
   type L7GiveUp,
   type L7Listener,
+  type L7Messages,
   type L7Options,
   type L7Protocol,
   type L7Request,
@@ -12,6 +13,7 @@ import {
   PlaintextTap,
   RequestTallies,
   StreamBudget,
+  type TallyLabels,
   type TcpSide,
 } from '@ambit/proxy';
 import type { ConnectionFacts } from './connection-facts.ts';
@@ -138,8 +140,17 @@ export class L7Desk {
     this.#reading--;
   }
 
+  labelsOf({ protocol, method, path }: Pick<L7Request, 'protocol' | 'method' | 'path'>): TallyLabels {
+    const { settings } = this;
+    const isHttp = protocol === 'http' || protocol === 'grpc';
+    return {
+      method: !isHttp || settings.method ? method : '',
+      path: isHttp && settings.path ? this.#templateOf(path) : '',
+    };
+  }
+
   /** The label that metrics get for a path: one of a bounded number. */
-  templateOf(path: string): string {
+  #templateOf(path: string): string {
     const template = this.#pathTemplate(path);
     if (this.#templates.has(template)) return template;
     if (this.#templates.size >= MAX_TEMPLATES) return OTHER_PATHS;
@@ -204,15 +215,14 @@ export class ReadConnection implements L7Listener {
 
   onRequest(request: L7Request): void {
     const desk = this.#desk;
-    const { settings } = desk;
-    const isHttp = request.protocol === 'http' || request.protocol === 'grpc';
-    this.tallies.add(request, {
-      method: !isHttp || settings.method ? request.method : '',
-      path: isHttp && settings.path ? desk.templateOf(request.path) : '',
-    });
+    this.tallies.add(request, desk.labelsOf(request));
     if (desk.readers === 'all' || (desk.readers === 'traced' && request.traceparent !== undefined)) {
       desk.onRequest(this.#facts, request);
     }
+  }
+
+  onMessages(messages: L7Messages): void {
+    this.tallies.addMessages(messages, this.#desk.labelsOf(messages));
   }
 
   onGiveUp(why: L7GiveUp): void {
@@ -221,6 +231,16 @@ export class ReadConnection implements L7Listener {
 
   onUntracked(): void {
     this.tallies.leaveOut();
+  }
+
+  /** What records may tell of by now, calls that go on included. */
+  refresh(): this {
+    try {
+      if (this.tap?.isDone === false) this.#sniffer?.tellMessages();
+    } catch {
+      this.#onFault();
+    }
+    return this;
   }
 
   /**

@@ -428,11 +428,11 @@ export class OutboundConnection implements LiveConnection, PoolWaiter, StreamOwn
     switch (this.#carrier.kind) {
       case 'stream': {
         const { stream } = this.#carrier;
-        return ongoing(stream.bytesToTunnel, stream.bytesFromTunnel, stream.tunnel.health, this.#l7);
+        return ongoing(stream.bytesToTunnel, stream.bytesFromTunnel, stream.tunnel.health, this.#l7?.refresh());
       }
       case 'splice': {
         const { splice } = this.#carrier;
-        return ongoing(splice.bytesToUpstream, splice.bytesToClient, splice.health, this.#l7);
+        return ongoing(splice.bytesToUpstream, splice.bytesToClient, splice.health, this.#l7?.refresh());
       }
       default:
         return undefined;

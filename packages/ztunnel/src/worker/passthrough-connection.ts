@@ -147,7 +147,7 @@ export class PassthroughConnection implements LiveConnection, SpliceOwner {
   progress(): RecordOutcome | undefined {
     const splice = this.#splice;
     return splice?.isOpen === true
-      ? ongoing(splice.bytesToUpstream, splice.bytesToClient, splice.health, this.#l7)
+      ? ongoing(splice.bytesToUpstream, splice.bytesToClient, splice.health, this.#l7?.refresh())
       : undefined;
   }
 
