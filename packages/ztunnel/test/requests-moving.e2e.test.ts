@@ -11,6 +11,8 @@ import { Net } from './e2e-net.ts';
 
 const WEB = 8080;
 const H2 = 8081;
+/** Some seconds of them. */
+const H2_COUNT = 30_000;
 const FORCE_MOVES = fileURLToPath(new URL('./force-moves.ts', import.meta.url));
 /** Moves are two seconds apart, and every second one finds the worker without tunnels. */
 const MOST_ROUNDS = 60;
@@ -22,6 +24,8 @@ describe('requests read while their tunnels move', { skip: sandboxSkip() }, () =
   let cart: Pod;
   let ztunnels: ZtunnelProcess[];
   let served = 0;
+  /** Answers to what asks to wait. */
+  const held: { readonly sinceMs: number; answer(): void }[] = [];
 
   before(async () => {
     mesh = await makeMesh();
@@ -29,9 +33,10 @@ describe('requests read while their tunnels move', { skip: sandboxSkip() }, () =
     const { bed } = mesh;
     web = await bed.addPod({ node: 'n1', name: 'web', namespace: 'shop', serviceAccount: 'web' });
     cart = await bed.addPod({ node: 'n2', name: 'cart', namespace: 'shop', serviceAccount: 'cart' });
-    const answer = (_request: unknown, response: { end(text: string): unknown }): void => {
+    const answer = ({ url }: { url?: string | undefined }, response: { end(text: string): unknown }): void => {
       served++;
-      response.end('hello\n');
+      if (url === '/wait') held.push({ sinceMs: performance.now(), answer: () => response.end('at last\n') });
+      else response.end('hello\n');
     };
     peers.listen(cart, WEB, http.createServer(answer));
     peers.listen(cart, H2, http2.createServer(answer) as unknown as http.Server);
@@ -70,15 +75,15 @@ describe('requests read while their tunnels move', { skip: sandboxSkip() }, () =
       .reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(' ') + 1)), 0);
   }
 
-  /** Runs `load` until tunnels of both ends have moved. */
-  async function whileMoving(load: () => Promise<void>): Promise<void> {
+  /** Runs `load` until so many tunnels have moved, of both ends together. */
+  async function whileMoving(load: () => Promise<void>, least = 4): Promise<void> {
     const earlier = await metric('ambit_tunnels_moved_total');
     let moved = 0;
-    for (let round = 0; round < MOST_ROUNDS && moved < 4; round++) {
+    for (let round = 0; round < MOST_ROUNDS && moved < least; round++) {
       await load();
       moved = (await metric('ambit_tunnels_moved_total')) - earlier;
     }
-    assert.ok(moved >= 4, `${moved} tunnels moved`);
+    assert.ok(moved >= least, `${moved} tunnels moved`);
     assert.equal(await metric('ambit_l7_given_up_total', 'reason="moved"'), 0);
   }
 
@@ -91,14 +96,37 @@ describe('requests read while their tunnels move', { skip: sandboxSkip() }, () =
     assert.deepEqual(await counted(WEB), { source: served, destination: served });
   });
 
+  test('a request that waits while tunnels move is one, and lasts as long as it does', async () => {
+    const durations = 'istio_request_duration_milliseconds_sum';
+    const label = 'reporter="source"';
+    const [sums, sumMs] = [await counted(WEB), await metric(durations, label)];
+    const startMs = performance.now();
+    const waiting = web.run('curl', ['-sS', `http://${cart.ip4}:${WEB}/wait`]);
+    let asked = 1;
+    await whileMoving(async () => {
+      await web.run('curl', ['-sS', '--rate', '10/s', `http://${cart.ip4}:${WEB}/?[1-10]`]);
+      asked += 10;
+      // Both workers of both ends have given away all they had by then.
+    }, 8);
+    const [{ sinceMs, answer } = assert.fail('it has not arrived')] = held;
+    const heldMs = performance.now() - sinceMs;
+    answer();
+    assert.equal((await waiting).stdout, 'at last\n');
+    const { source = 0, destination = 0 } = await counted(WEB);
+    assert.deepEqual([source - (sums['source'] ?? 0), destination - (sums['destination'] ?? 0)], [asked, asked]);
+    const ms = (await metric(durations, label)) - sumMs;
+    // The others came one after the other meanwhile.
+    assert.ok(ms > heldMs - 1 && ms < 2 * (performance.now() - startMs), `${ms} ms; held for ${heldMs}`);
+  });
+
   test('HTTP/2 with many streams, as h2load counts them', async () => {
     served = 0;
     let asked = 0;
     await whileMoving(async () => {
       const url = `http://${cart.ip4}:${H2}/`;
-      const { stdout } = await web.run('h2load', ['-p', 'h2c', '-n', '10000', '-c', '8', '-m', '10', url]);
-      assert.match(stdout, /10000 succeeded/);
-      asked += 10_000;
+      const { stdout } = await web.run('h2load', ['-p', 'h2c', '-n', String(H2_COUNT), '-c', '8', '-m', '10', url]);
+      assert.match(stdout, new RegExp(`${H2_COUNT} succeeded`));
+      asked += H2_COUNT;
     });
     assert.equal(served, asked);
     assert.deepEqual(await counted(H2), { source: asked, destination: asked });
