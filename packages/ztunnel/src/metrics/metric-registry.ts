@@ -39,6 +39,11 @@ export class MetricRegistry {
     return this.#tables.reduce((sum, table) => sum + table.overflowed, 0);
   }
 
+  /** See `MetricTable.refused`. */
+  get refused(): number {
+    return this.#tables.reduce((sum, table) => sum + table.refused, 0);
+  }
+
   /** Sets of labels there are. */
   get size(): number {
     return this.#tables.reduce((sum, table) => sum + table.size, 0);

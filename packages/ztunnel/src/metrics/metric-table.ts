@@ -7,6 +7,7 @@
 // forgotten begins at 0, which Prometheus takes for the reset that it is.
 import { cleanLabel, labelKey, type LabelValue, writeLabels } from './label-text.ts';
 import { LastValues } from './last-values.ts';
+import { type RowBlock, RowBlocks } from './row-blocks.ts';
 
 interface ShapeBase {
   /** Without `_total`. Ends in the unit, where there is one. */
@@ -25,18 +26,21 @@ export type MetricShape =
 export interface Column {
   readonly shape: MetricShape;
   readonly offset: number;
+  /** Which of the table's metrics it is. */
+  readonly metric: number;
 }
 
 /** One set of label values. Do not keep it across turns of the event loop without `hold`: it may be gone by then. */
 export interface Row {
   readonly key: string;
-  /** See `writeLabels`. */
-  readonly labels: string;
+  /** The text of `writeLabels` as bytes. */
+  readonly labels: Uint8Array;
   /** NaN for metrics without a series here. */
   readonly values: number[];
   /** Seconds since the table was made. */
   touched: number;
   holds: number;
+  readonly block: RowBlock;
 }
 
 export interface TableShape {
@@ -67,8 +71,10 @@ export class MetricTable {
   readonly #maxRows: number;
   readonly #startedMs: number;
   readonly #rows = new Map<string, Row>();
+  readonly #blocks: RowBlocks;
   readonly #last: LastValues;
   #overflowed = 0;
+  #refused = 0;
 
   constructor(shape: TableShape, options: TableOptions) {
     this.#names = shape.labels;
@@ -77,14 +83,15 @@ export class MetricTable {
     this.#startedMs = options.now();
     let width = 0;
     let lines = 1;
-    this.columns = shape.metrics.map(metric => {
-      const column = { shape: metric, offset: width };
+    this.columns = shape.metrics.map((metric, index) => {
+      const column = { shape: metric, offset: width, metric: index };
       width += metric.type === 'histogram' ? metric.bounds.length + 2 : 1;
       if (metric.type === 'histogram') lines = Math.max(lines, metric.bounds.length + 3);
       return column;
     });
     this.#width = width;
     this.#maxRows = Math.max(1, Math.floor(options.maxSeries / lines));
+    this.#blocks = new RowBlocks(shape.metrics.length);
     this.#last = new LastValues(width);
   }
 
@@ -98,8 +105,18 @@ export class MetricTable {
     return this.#overflowed;
   }
 
+  /** Numbers that could be none: below 0 for what only grows, not finite. Left out. */
+  get refused(): number {
+    return this.#refused;
+  }
+
   rows(): Iterable<Row> {
     return this.#rows.values();
+  }
+
+  /** All rows, in the order in which they are shown. */
+  blocks(): Iterable<RowBlock> {
+    return this.#blocks;
   }
 
   /** The row of these label values, one for each label in their order; made when it is new. */
@@ -110,8 +127,7 @@ export class MetricTable {
   /** Adds to a counter; 0 makes the series appear. */
   add(row: Row, metric: number, amount: number): void {
     const { offset } = this.#column(metric);
-    const before = row.values[offset] ?? Number.NaN;
-    row.values[offset] = before !== before ? amount : before + amount;
+    if (this.#isGrowth(amount)) this.#grow(row, metric, offset, amount);
     this.#touch(row);
   }
 
@@ -119,7 +135,8 @@ export class MetricTable {
   set(row: Row, metric: number, value: number): void {
     const { shape, offset } = this.#column(metric);
     const before = row.values[offset] ?? Number.NaN;
-    row.values[offset] = shape.type === 'counter' && before > value ? before : value;
+    if (shape.type !== 'counter') this.#put(row, metric, offset, value);
+    else if (!(before > value) && this.#isGrowth(value)) this.#put(row, metric, offset, value);
     this.#touch(row);
   }
 
@@ -128,12 +145,11 @@ export class MetricTable {
     const { shape, offset } = this.#column(metric);
     if (shape.type !== 'histogram') throw new TypeError(`${shape.name} is no histogram`);
     const buckets = shape.bounds.length + 1;
-    for (let index = 0; index < buckets; index++) {
-      const before = row.values[offset + index] ?? Number.NaN;
-      row.values[offset + index] = (before !== before ? 0 : before) + (counts[index] ?? 0);
+    // All or nothing: a sum without its observations would be a wrong average for ever.
+    if (this.#isGrowth(counts.every(isGrowth) ? sum : Number.NaN)) {
+      for (let index = 0; index < buckets; index++) this.#grow(row, metric, offset + index, counts[index] ?? 0);
+      this.#grow(row, metric, offset + buckets, sum);
     }
-    const before = row.values[offset + buckets] ?? Number.NaN;
-    row.values[offset + buckets] = (before !== before ? 0 : before) + sum;
     this.#touch(row);
   }
 
@@ -159,6 +175,7 @@ export class MetricTable {
   /** Forgets everything, for tables that are filled anew at each scrape. */
   clear(): void {
     this.#rows.clear();
+    this.#blocks.clear();
   }
 
   /** Lets idle rows go; returns how many. */
@@ -169,6 +186,7 @@ export class MetricTable {
     for (const row of this.#rows.values()) {
       if (row.holds > 0 || now - row.touched < idle) continue;
       this.#rows.delete(row.key);
+      this.#blocks.remove(row);
       this.#last.keep(row.key, row.values);
       gone++;
     }
@@ -190,13 +208,33 @@ export class MetricTable {
 
   #create(values: readonly string[]): Row {
     const key = labelKey(values);
-    const labels = writeLabels(this.#names, values);
+    const labels = Buffer.from(writeLabels(this.#names, values));
     const numbers = this.#last.take(key) ?? Array.from<number>({ length: this.#width }).fill(Number.NaN);
     // A gauge has no past.
     for (const { shape, offset } of this.columns) if (shape.type === 'gauge') numbers[offset] = Number.NaN;
-    const row: Row = { key, labels, values: numbers, touched: this.#seconds(), holds: 0 };
+    const block = this.#blocks.roomy();
+    const row: Row = { key, labels, values: numbers, touched: this.#seconds(), holds: 0, block };
     this.#rows.set(key, row);
+    this.#blocks.add(row);
     return row;
+  }
+
+  #grow(row: Row, metric: number, at: number, amount: number): void {
+    const before = row.values[at] ?? Number.NaN;
+    this.#put(row, metric, at, before !== before ? amount : before + amount);
+  }
+
+  #put(row: Row, metric: number, at: number, value: number): void {
+    if (row.values[at] === value) return;
+    row.values[at] = value;
+    const { versions } = row.block;
+    versions[metric] = (versions[metric] ?? 0) + 1;
+  }
+
+  #isGrowth(amount: number): boolean {
+    if (isGrowth(amount)) return true;
+    this.#refused++;
+    return false;
   }
 
   #column(metric: number): Column {
@@ -212,4 +250,8 @@ export class MetricTable {
   #seconds(): number {
     return Math.floor((this.#options.now() - this.#startedMs) / 1000);
   }
+}
+
+function isGrowth(amount: number): boolean {
+  return amount >= 0 && amount < Infinity;
 }

@@ -1,7 +1,8 @@
 // What tests of metrics share: a clock that stands still, a connection to make records of, and the text as a map of series.
 import { parseIp, type Ip, type WorkloadSummary } from '@ambit/mesh';
 import type { ConnectionRecord, RecordNews } from '@ambit/proxy';
-import { exposition, type TextFormat } from './exposition.ts';
+import { exposition } from './exposition.ts';
+import type { TextFormat } from './family-text.ts';
 import { MetricRegistry } from './metric-registry.ts';
 
 export interface World {

@@ -85,6 +85,8 @@ export class MetricPush {
   }
 }
 
+const TEXT = new TextDecoder();
+
 function* batches(registry: MetricRegistry): Generator<readonly MetricItem[]> {
   let batch: MetricItem[] = [];
   let numbers = 0;
@@ -105,7 +107,7 @@ function* batches(registry: MetricRegistry): Generator<readonly MetricItem[]> {
 
 function itemOf({ columns }: MetricTable, rows: readonly Row[]): MetricItem {
   return {
-    labels: rows.map(({ labels }) => labels),
+    labels: rows.map(({ labels }) => TEXT.decode(labels)),
     columns: columns.map(column => {
       const { shape, offset } = column;
       return {

@@ -1,6 +1,6 @@
 // Which text and which coding a scraper gets (RFC 9110 12.5). The best acceptable format wins, OpenMetrics where both are
 // equally welcome. Whoever does not say, or accepts nothing that there is, gets Prometheus' text, which everything reads.
-import type { TextFormat } from '../metrics/exposition.ts';
+import type { TextFormat } from '../metrics/family-text.ts';
 
 interface Wish {
   /** Media range or coding, lower case. */

@@ -3,7 +3,9 @@
 // and for each address. Encrypts nothing and asks nobody's name: it is for the networks of nodes.
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
+import { Slicer } from '../admin/slicer.ts';
 import { CONTENT_TYPES, exposition } from '../metrics/exposition.ts';
+import { PackedBlocks, packedExposition } from '../metrics/packed-exposition.ts';
 import type { MetricRegistry } from '../metrics/metric-registry.ts';
 import { type HttpListen, type HttpListener, listenHttp } from './http-listener.ts';
 import { acceptsGzip, chooseFormat } from './negotiation.ts';
@@ -25,8 +27,10 @@ export interface StatsLimits {
 
 const DEFAULTS: StatsLimits = { idleMs: 10_000, deadlineMs: 60_000, maxScrapes: 16, maxScrapesOfOne: 4 };
 const PATHS: ReadonlySet<string> = new Set(['/metrics', '/stats/prometheus']);
-/** The text repeats itself so much that more effort gains little. */
-const GZIP_LEVEL = 1;
+/** Who asks for updates more often waits: they cost data workers time, and anybody on the network can ask. */
+const REFRESH_GAP_MS = 100;
+/** Compressed text that nobody asked for in so long is let go; scrapes are 15 s to some minutes apart. */
+const KEEP_MS = 300_000;
 
 /** @throws the system's error when the port is taken */
 export async function serveStats(
@@ -43,8 +47,11 @@ class Scrapes {
   readonly #limits: StatsLimits;
   /** Answers under way, by address of the scraper. */
   readonly #underWay = new Map<string, number>();
+  readonly #packed = new PackedBlocks();
+  #forgetting: NodeJS.Timeout | undefined;
   #count = 0;
   #refreshing: Promise<unknown> | undefined;
+  #refreshedMs = -Infinity;
 
   constructor(deps: StatsDeps, limits: StatsLimits) {
     this.#deps = deps;
@@ -89,7 +96,10 @@ class Scrapes {
       if (request.method === 'HEAD') response.end();
       else {
         await this.#refresh();
-        await write(exposition(this.#deps.registry, format), response, reader, isGzip);
+        const { registry } = this.#deps;
+        const pieces = isGzip ? packedExposition(registry, format, this.#packed) : exposition(registry, format);
+        await write(pieces, response, reader);
+        if (isGzip) this.#forgetLater();
       }
     } catch {
       // Half an answer must not look whole.
@@ -102,8 +112,24 @@ class Scrapes {
 
   /** One for all who ask meanwhile. */
   async #refresh(): Promise<void> {
-    this.#refreshing ??= this.#deps.refresh().finally(() => (this.#refreshing = undefined));
+    this.#refreshing ??= this.#refreshInTime().finally(() => (this.#refreshing = undefined));
     await this.#refreshing;
+  }
+
+  async #refreshInTime(): Promise<void> {
+    const waitMs = this.#refreshedMs + REFRESH_GAP_MS - performance.now();
+    if (waitMs > 0) await new Promise(resolve => setTimeout(resolve, waitMs));
+    await this.#deps.refresh();
+    this.#refreshedMs = performance.now();
+  }
+
+  #forgetLater(): void {
+    this.#packed.sweep(KEEP_MS);
+    if (this.#packed.bytes === 0 || this.#forgetting !== undefined) return;
+    this.#forgetting = setTimeout(() => {
+      this.#forgetting = undefined;
+      this.#forgetLater();
+    }, KEEP_MS).unref();
   }
 }
 
@@ -140,26 +166,17 @@ class Reader {
   }
 }
 
-async function write(
-  pieces: Iterable<Uint8Array>,
-  response: ServerResponse,
-  reader: Reader,
-  isGzip: boolean,
-): Promise<void> {
-  const gzip = isGzip ? process.getBuiltinModule('node:zlib').createGzip({ level: GZIP_LEVEL }) : undefined;
-  gzip?.on('error', () => reader.cut());
-  gzip?.pipe(response);
-  const sink = gzip ?? response;
+async function write(pieces: Iterable<Uint8Array>, response: ServerResponse, reader: Reader): Promise<void> {
+  // A reader that keeps up never makes us wait, and everything else on this thread would wait instead.
+  const slicer = new Slicer();
   for (const piece of pieces) {
     // The memory of a piece is used again for the next, so this one has to be out.
-    await reader.until(done => void sink.write(piece, () => done()));
-    if (reader.isGone) break;
+    await reader.until(done => void response.write(piece, () => done()));
+    if (reader.isGone) return;
+    await slicer.pause();
   }
-  if (reader.isGone) gzip?.destroy();
-  else {
-    await reader.until(done => {
-      response.once('finish', done);
-      sink.end();
-    });
-  }
+  await reader.until(done => {
+    response.once('finish', done);
+    response.end();
+  });
 }
