@@ -64,6 +64,7 @@ export function configShape(config: Config): Shape {
       userTimeoutEnabled: config.userTimeoutEnabled,
     },
     socks5Addr: config.socks5Enabled ? { Localhost: [config.ipv6Enabled, SOCKS5_PORT] } : null,
+    statsAddr: { SocketAddr: at(config.statsPort) },
     windowSize: config.streamWindowBytes,
     xdsAddress: config.xds?.url ?? null,
     xdsHeaders: headersShape(config.xds),

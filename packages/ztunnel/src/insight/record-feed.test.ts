@@ -62,6 +62,22 @@ test('a watcher that is behind loses lines and is told how many', async () => {
   await lines.return?.();
 });
 
+test('what is kept for a watcher that never reads is bounded in bytes too, and it goes on when it reads again', async () => {
+  const feed = new RecordFeed({ onInterest: () => undefined });
+  const lines = feed.watch(ALL, new AbortController().signal)[Symbol.asyncIterator]();
+  await lines.next();
+  feed.addRecords(Array.from({ length: 3000 }, (_, i) => record(String(i), { error: 'e'.repeat(10_000) })));
+  const seen = await take(lines);
+  assert.ok(seen.length > 300 && seen.length * 10_000 < 4.5e6, `${seen.length} lines`);
+  assert.deepEqual(seen.at(-1), { kind: 'dropped', count: 3000 - (seen.length - 1) });
+  feed.addRecords([record('next')]);
+  assert.deepEqual(
+    (await take(lines)).map(({ id }) => id),
+    ['next'],
+  );
+  await lines.return?.();
+});
+
 test('watchers are bounded, and one that left makes room', async () => {
   const feed = new RecordFeed({ onInterest: () => undefined });
   const watchers = Array.from({ length: 8 }, () =>

@@ -6,12 +6,15 @@ import type { ConnectionRecord, RequestRecord } from '@ambit/proxy';
 const MAX_WATCHERS = 8;
 /** Lines kept for a watcher that is behind. */
 const MAX_LINES = 5000;
+/** Of all of them: a record with long names takes ten times what others do. */
+const MAX_CHARS = 4 << 20;
 /** An empty line now and then shows either side that the other is there. */
 const BEAT_MS = 5000;
 
 interface Watcher {
   readonly filter: RecordFilter;
   lines: string[];
+  chars: number;
   dropped: number;
   wake: () => void;
 }
@@ -51,7 +54,7 @@ export class RecordFeed {
 
   /** Lines for as long as the reader takes them; ends with `signal`. */
   async *watch(filter: RecordFilter, signal: AbortSignal): AsyncIterable<string> {
-    const watcher: Watcher = { filter, lines: [], dropped: 0, wake: () => undefined };
+    const watcher: Watcher = { filter, lines: [], chars: 0, dropped: 0, wake: () => undefined };
     this.#watchers.add(watcher);
     this.#tellInterest();
     const onAbort = (): void => watcher.wake();
@@ -88,11 +91,12 @@ function requestLine({ connection, request, startedAtMs }: RequestRecord): objec
 }
 
 function push(watcher: Watcher, line: string): void {
-  if (watcher.lines.length >= MAX_LINES) {
+  if (watcher.lines.length >= MAX_LINES || watcher.chars + line.length > MAX_CHARS) {
     watcher.dropped++;
     return;
   }
   watcher.lines.push(line);
+  watcher.chars += line.length;
   watcher.wake();
 }
 
@@ -100,6 +104,7 @@ function takeLines(watcher: Watcher): string {
   const { lines, dropped } = watcher;
   if (lines.length === 0) return '\n';
   watcher.lines = [];
+  watcher.chars = 0;
   watcher.dropped = 0;
   const note = dropped === 0 ? '' : `${JSON.stringify({ kind: 'dropped', count: dropped })}\n`;
   return `${lines.join('\n')}\n${note}`;

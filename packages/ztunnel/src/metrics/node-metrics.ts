@@ -151,6 +151,7 @@ function addSelf(registry: MetricRegistry, readings: NodeReadings): void {
       counter('ambit_workers_replaced', 'Data workers that died and were replaced.'),
       counter('ambit_tunnels_moved', 'Live tunnels handed from a busy worker to an idle one.'),
       counter('ambit_metric_overflows', 'Updates of sets of labels that had no room of their own.'),
+      counter('ambit_metric_values_refused', 'Updates left out because their number was negative or none at all.'),
       gauge('ambit_metric_label_sets', 'Sets of labels on show.'),
     ],
   });
@@ -162,7 +163,8 @@ function addSelf(registry: MetricRegistry, readings: NodeReadings): void {
     self.set(row, 2, stats.workersReplaced);
     self.set(row, 3, stats.tunnelsMoved);
     self.set(row, 4, registry.overflowed);
-    self.set(row, 5, registry.size);
+    self.set(row, 5, registry.refused);
+    self.set(row, 6, registry.size);
   });
 }
 

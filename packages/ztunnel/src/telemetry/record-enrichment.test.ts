@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { createWorkload, type Ip, MeshState } from '@ambit/mesh';
+import { createWorkload, type Ip, MeshState, summarizeWorkload } from '@ambit/mesh';
 import type { ConnectionRecord } from '@ambit/proxy';
 import { withSource } from './record-enrichment.ts';
 
@@ -47,4 +47,14 @@ test('an unknown source, another network and outbound records stay as they are',
   assert.equal(withSource(other, view, 'elsewhere'), other);
   const outbound = record('outbound', '10.0.0.1');
   assert.equal(withSource(outbound, view, ''), outbound);
+});
+
+test('what the mesh knows goes before what the source says, which stands where the mesh knows nothing', () => {
+  const said = summarizeWorkload(createWorkload({ uid: '', name: '', namespace: 'pay', workloadName: 'liar' }));
+  const saying = (ip: string): ConnectionRecord => {
+    const { source, ...rest } = record('inbound', ip);
+    return { ...rest, source: { ...source, workload: said } };
+  };
+  assert.equal(withSource(saying('10.0.0.1'), view, '').source.workload?.name, 'web-1');
+  assert.equal(withSource(saying('10.0.0.9'), view, '').source.workload, said);
 });

@@ -10,6 +10,7 @@ import type { DnsPodCounts, DnsRecord } from '../dns/dns-messages.ts';
 import { logQueries } from '../dns/query-log.ts';
 import type { IdentityReport } from '../identity/certificate-state.ts';
 import { certificateFacts } from '../insight/certificate-facts.ts';
+import { addFindingMetrics } from '../insight/finding-metrics.ts';
 import { InsightDesk, type Interest } from '../insight/insight-desk.ts';
 import type { Log, Logger } from '../log.ts';
 import type { MetricRegistry } from '../metrics/metric-registry.ts';
@@ -91,6 +92,7 @@ export class Telemetry {
       },
       log: log.scope('ztunnel::insight'),
     });
+    addFindingMetrics(this.registry, () => this.insight.findings().findings);
     log.follow(() => this.tellReaders());
   }
 

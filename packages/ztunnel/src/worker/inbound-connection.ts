@@ -29,6 +29,7 @@ import {
   type TunnelStream,
   UNOWNED,
 } from '@ambit/proxy';
+import { baggageSource } from './baggage-source.ts';
 import { canaryAnswer } from './canary-answer.ts';
 import {
   closed,
@@ -97,7 +98,7 @@ export class InboundConnection implements StreamOwner, LiveConnection {
       startedAtMs: wallNow(),
       protocol: 'HBONE',
       source: peer.source,
-      sourceWorkload: undefined,
+      sourceWorkload: baggageSource(request.baggage),
       sourceIdentity: peer.identity,
       destination: peer.connected,
       destinationWorkload: pod.summary,
