@@ -77,7 +77,8 @@ describe('MariaDB', { skip }, () => {
     assert.ok((load?.requestBytes ?? 0) > 3_000_000);
     assert.ok((select?.responseBytes ?? 0) > 3_000_000);
     assert.ok((large?.responseBytes ?? 0) > 20_000_000);
-    assert.ok(relay.skippedBytes > 20_000_000);
+    // What begins a packet is shown together with the rest of its read.
+    assert.ok(relay.skippedBytes > 19_000_000, `${relay.skippedBytes}`);
   });
 
   for (const withoutEof of [true, false]) {
