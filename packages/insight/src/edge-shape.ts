@@ -68,6 +68,8 @@ export interface Edge {
   /** Host name of the service that was asked for, and the port. */
   readonly service: string | undefined;
   readonly port: number;
+  /** Where it last arrived at the destination itself: a service may lead port 80 to 8080. */
+  readonly targetPort?: number | undefined;
   readonly tls: { readonly version: string; readonly suite: string; readonly group: string } | undefined;
   /** What was read of its plaintext. */
   readonly protocols: readonly string[];

@@ -27,6 +27,7 @@ interface Draft {
   readonly port: number;
   readonly firstSeenMs: number;
   lastSeenMs: number;
+  targetPort: number;
   sourceIdentity: string | undefined;
   destinationIdentity: string | undefined;
   tls: Edge['tls'];
@@ -54,6 +55,7 @@ export class EdgeTable {
   add(record: ConnectionRecord, nowMs: number): boolean {
     const [draft, isNew] = this.#draft(record, nowMs);
     draft.lastSeenMs = nowMs;
+    draft.targetPort = targetPortOf(record);
     noteSecurity(draft, record);
     const minute = minuteOf(draft, Math.floor(nowMs / MINUTE_MS));
     for (const counts of [draft.totals, minute]) count(counts, record);
@@ -89,6 +91,7 @@ export class EdgeTable {
       port,
       firstSeenMs: nowMs,
       lastSeenMs: nowMs,
+      targetPort: port,
       sourceIdentity: undefined,
       destinationIdentity: undefined,
       tls: undefined,
@@ -119,8 +122,17 @@ function endOf({ workload, address }: RecordPeer): { readonly name: string; read
 /** What the client asked for where that is known, else where it arrived. */
 function portOf({ originalDestination, hboneAuthority, destination }: ConnectionRecord): number {
   if (originalDestination !== undefined) return originalDestination.port;
-  const port = Number(hboneAuthority?.slice(hboneAuthority.lastIndexOf(':') + 1));
-  return Number.isInteger(port) && port > 0 ? port : destination.address.port;
+  return authorityPort(hboneAuthority) ?? destination.address.port;
+}
+
+/** Where it arrives. */
+function targetPortOf({ hboneAuthority, destination }: ConnectionRecord): number {
+  return authorityPort(hboneAuthority) ?? destination.address.port;
+}
+
+function authorityPort(authority: string | undefined): number | undefined {
+  const port = Number(authority?.slice(authority.lastIndexOf(':') + 1));
+  return Number.isInteger(port) && port > 0 ? port : undefined;
 }
 
 function noteSecurity(draft: Draft, { source, destination, tls, l7 }: ConnectionRecord): void {
@@ -200,6 +212,7 @@ function finish(draft: Draft): Edge {
     destination,
     service: draft.service,
     port: draft.port,
+    targetPort: draft.targetPort,
     tls: draft.tls,
     protocols: [...draft.protocols],
     firstSeenMs: draft.firstSeenMs,
