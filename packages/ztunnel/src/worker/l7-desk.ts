@@ -119,7 +119,7 @@ export class L7Desk {
     return ReadConnection.open(this, facts, tcpSide);
   }
 
-  /** Goes on with a connection that another worker read; whatever bounds it there was held to bounds it here. */
+  /** Goes on with a connection that another worker read, even beyond what bounds new ones: all workers together stay within it. */
   thaw(facts: ConnectionFacts, frozen: FrozenReading): ReadConnection {
     this.#tick();
     this.#reading++;
@@ -244,8 +244,8 @@ export class ReadConnection implements L7Listener {
   }
 
   /**
-   * Takes the reading out of this worker; this object is over. What it has tallied is the owner's to tell before: it
-   * does not move.
+   * Takes the reading out of this worker; this object is over. Its tallies stay behind: the owner tells them before the
+   * connection is told of elsewhere.
    */
   freeze(): FrozenReading {
     const { protocol } = this;
