@@ -1,9 +1,10 @@
 // Metrics as an operator sees them: a real Prometheus scrapes both node proxies while pods talk, and the queries of Istio's
-// dashboards (ztunnel, mesh, workload) have answers.
+// dashboards (ztunnel, mesh, service, workload) have answers, also those about requests and names.
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import http from 'node:http';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
@@ -15,6 +16,8 @@ import { missing } from './peer-programs.ts';
 
 const ECHO = 7000;
 const DENIED = 7001;
+const WEB = 8080;
+const CART = 'cart.shop.svc.cluster.local';
 const PATIENCE_MS = 60_000;
 const RANGE = '[30s]';
 
@@ -23,7 +26,7 @@ interface Found {
   readonly value: readonly [number, string];
 }
 
-describe('metrics', { skip: sandboxSkip() || missing('prometheus', 'promtool') }, () => {
+describe('metrics', { skip: sandboxSkip() || missing('prometheus', 'promtool', 'dig', 'curl') }, () => {
   let mesh: Mesh;
   let peers: Net;
   let onN1: ZtunnelProcess;
@@ -37,12 +40,19 @@ describe('metrics', { skip: sandboxSkip() || missing('prometheus', 'promtool') }
   let talk: Promise<void>;
 
   before(async () => {
-    mesh = await makeMesh();
+    mesh = await makeMesh('bed', { dnsCapture: true });
     peers = new Net();
     const { bed } = mesh;
     web = await bed.addPod({ node: 'n1', name: 'web', namespace: 'shop', serviceAccount: 'web' });
     cart = await bed.addPod({ node: 'n2', name: 'cart', namespace: 'shop', serviceAccount: 'cart' });
     await bed.addService({ name: 'cart', namespace: 'shop', ports: { 80: ECHO }, pods: [cart] });
+    peers.listen(
+      cart,
+      WEB,
+      http.createServer(
+        ({ url }, response) => void response.writeHead(url === '/fail' ? 503 : 200).end('this is cart'),
+      ),
+    );
     for (const port of [ECHO, DENIED]) peers.serve(cart, port, socket => void socket.pipe(socket));
     [onN1, onN2] = await Promise.all([startOurs(bed, 'n1'), startOurs(bed, 'n2')]);
     await usePolicies(
@@ -82,6 +92,9 @@ describe('metrics', { skip: sandboxSkip() || missing('prometheus', 'promtool') }
     while (isTalking) {
       await tryEcho(peers, web, cart.ip4, ECHO);
       await tryEcho(peers, web, cart.ip4, DENIED);
+      const urls = ['', 'fail'].map(path => `http://${cart.ip4}:${WEB}/${path}`);
+      await web.run('curl', ['-sS', ...urls]);
+      await web.run('dig', ['@203.0.113.53', '+short', CART]);
       await new Promise(resolve => setTimeout(resolve, 200));
     }
   }
@@ -108,8 +121,7 @@ describe('metrics', { skip: sandboxSkip() || missing('prometheus', 'promtool') }
   }
 
   test('Prometheus scrapes both proxies without a complaint', async () => {
-    const up = await answerOf('up{app="ztunnel"}', value => value === 1);
-    assert.equal(up.length, 2);
+    await answerOf('count(up{app="ztunnel"} == 1)', value => value === 2);
     const targets = (await (await fetch(`${base}/api/v1/targets`)).json()) as {
       data: { activeTargets: readonly { lastError: string }[] };
     };
@@ -161,6 +173,48 @@ describe('metrics', { skip: sandboxSkip() || missing('prometheus', 'promtool') }
     await answerOf(
       `sum by (source_workload)(rate(istio_tcp_connections_failed_total{reporter="destination",response_flags="DENY"}${RANGE}))`,
     );
+  });
+
+  test('the mesh dashboard’s requests have volume, success and quantiles', async () => {
+    const where = 'reporter=~"source|waypoint"';
+    await answerOf(`round(sum(rate(istio_requests_total{${where}}${RANGE})),0.01)`);
+    const good = `sum(rate(istio_requests_total{${where},response_code!~"5.."}${RANGE}))`;
+    const all = `sum(rate(istio_requests_total{${where}}${RANGE}))`;
+    await answerOf(`${good} / ${all}`, value => value > 0 && value < 1);
+    await answerOf(`sum(rate(istio_requests_total{${where},response_code=~"5.."}${RANGE})) or vector(0)`);
+    const by = 'le,destination_workload,destination_workload_namespace';
+    for (const quantile of ['0.5', '0.9', '0.99']) {
+      const [found] = await answerOf(
+        `histogram_quantile(${quantile}, sum by (${by})(rate(istio_request_duration_milliseconds_bucket{${where}}${RANGE})))`,
+      );
+      assert.equal(found?.metric['destination_workload'], 'cart');
+    }
+  });
+
+  test('service and workload dashboards see requests with mutual TLS at both ends', async () => {
+    for (const reporter of ['source', 'destination']) {
+      const where = `connection_security_policy="mutual_tls",reporter="${reporter}",destination_workload=~"cart",destination_workload_namespace=~"shop"`;
+      const by = 'source_workload,source_workload_namespace';
+      const kinds = `count(sum by (response_code)(rate(istio_requests_total{${where}}${RANGE})) > 0)`;
+      await answerOf(kinds, value => value === 2);
+      const codes = await answerOf(
+        `round(sum by (${by},response_code)(rate(istio_requests_total{${where}}${RANGE})),0.001)`,
+      );
+      assert.deepEqual(codes.map(({ metric }) => metric['response_code'] ?? '').toSorted(), ['200', '503']);
+      assert.ok(codes.every(({ metric }) => metric['source_workload'] === 'web'));
+      for (const size of ['request', 'response']) {
+        await answerOf(
+          `histogram_quantile(0.95, sum by (${by},le)(rate(istio_${size}_bytes_bucket{${where}}${RANGE})))`,
+        );
+      }
+    }
+  });
+
+  test('questions for names are counted at the pod that asks', async () => {
+    const [found] = await answerOf(
+      `sum by (pod,request_query_type,source_canonical_service)(rate(istio_dns_requests_total${RANGE}))`,
+    );
+    assert.deepEqual(found?.metric, { pod: 'ztunnel-n1', request_query_type: 'a', source_canonical_service: 'web' });
   });
 
   test('promtool reads what the proxies say', async () => {

@@ -270,3 +270,17 @@ test("profiles refuse what they cannot do, in upstream's words", async () => {
   assert.equal(await toggle('?activate=maybe'), 'invalid activate value; expected true or false\n');
   assert.equal(await toggle('?activate=false'), 'heap profiling active: false\n');
 });
+
+test('what is too long is refused before it is looked at, and a body that nobody asked for changes nothing', async () => {
+  const server = await start();
+  const long = await ask(server.port, `/logging?level=${'x'.repeat(9000)}`, { method: 'POST' });
+  assert.equal(long.status, 431);
+  assert.equal((await ask(server.port, `/logging?level=${'a:info,'.repeat(500)}`, { method: 'POST' })).status, 400);
+  const socket = connect(server.port, '127.0.0.1');
+  socket.on('error', () => undefined);
+  socket.write('POST /logging HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1048576\r\nConnection: close\r\n\r\n');
+  socket.write(Buffer.alloc(1 << 20, 'a'));
+  const [said] = (await once(socket, 'data')) as [Buffer];
+  assert.match(said.toString(), /200 OK[^]*current log level is access=warn,info/);
+  socket.destroy();
+});

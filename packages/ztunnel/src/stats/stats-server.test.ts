@@ -144,6 +144,41 @@ test('whoever connects and does not ask is gone soon', async () => {
   });
 });
 
+test('asking again and again asks data workers ten times a second at most, and each answer is of after its question', async () => {
+  let refreshes = 0;
+  const started = performance.now();
+  await withServer(
+    async server => {
+      for (let asked = 1; asked <= 8; asked++) {
+        const before = refreshes;
+        await ask(server);
+        assert.equal(refreshes, before + 1);
+      }
+      const elapsed = performance.now() - started;
+      assert.ok(refreshes <= elapsed / 100 + 1, `${refreshes} in ${elapsed} ms`);
+    },
+    { refresh: async () => void refreshes++ },
+  );
+});
+
+test('questions put behind each other on one connection are answered in order, those beyond the bound are refused', async () => {
+  await withServer(
+    async server => {
+      const socket = connect(server.port, '127.0.0.1');
+      const question = 'GET /metrics HTTP/1.1\r\nHost: x\r\n';
+      socket.end(`${`${question}\r\n`.repeat(5)}${question}Connection: close\r\n\r\n`);
+      let said = '';
+      socket.on('data', chunk => (said += String(chunk)));
+      await once(socket, 'close');
+      assert.deepEqual(
+        said.match(/HTTP\/1\.1 \d+/g)?.map(line => line.slice(-3)),
+        ['200', '200', '503', '503', '503', '503'],
+      );
+    },
+    { limits: { maxScrapesOfOne: 2 } },
+  );
+});
+
 test('promtool finds nothing wrong with upstream’s metrics', async t => {
   const child = spawn('promtool', ['check', 'metrics'], { stdio: ['pipe', 'pipe', 'pipe'] });
   const failed = once(child, 'error').then(() => true);
