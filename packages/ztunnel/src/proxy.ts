@@ -1,4 +1,5 @@
 // One life of the node proxy: makes its parts and wires them, in upstream's order of start and drain.
+import { flushCompileCache } from 'node:module';
 import { MeshState } from '@ambit/mesh';
 import { releaseMemory, setOpenFileLimitToMax } from '@ambit/native';
 import { type AdminServer, serveAdmin } from './admin/admin-server.ts';
@@ -39,6 +40,7 @@ export interface ProxyOptions {
 }
 
 const ANSWER_TIMEOUT_MS = 10_000;
+const FLUSH_MS = 500;
 const TIDY_MS = 4000;
 const POD_STATES = { opening: 'Pending', open: 'Up', closing: 'Draining' } as const;
 
@@ -147,17 +149,23 @@ export class Proxy {
       });
       admin = await this.#serveAdmin(shutdown);
       stats = await this.#serveStats();
-      stopWatching = await this.#loadMesh();
       this.#resolvers.start();
+      // Threads and libraries take as long to load as the mesh does: who restarts a proxy waits for the slower, not for both.
+      const workers = awaitedLater(this.#supervisor.start());
+      if (this.#config.dedicatedWorkload === undefined) void awaitedLater(loadZds());
+      stopWatching = await this.#loadMesh();
       await this.#telemetry.startOtlp();
-      await this.#supervisor.start();
+      await this.#followControlPlane();
+      await workers;
       this.#telemetry.tellReaders();
       await this.#revocations?.start();
-      if (await this.#followControlPlane(shutdown)) {
+      if (await this.#hasFirstState(shutdown)) {
         this.#zds = await this.#startServing();
         this.#readiness.clear('proxy');
         this.#readiness.clear('dns proxy');
         this.#life.serve();
+        // A proxy that is killed writes nothing when it ends, and the next start would compile everything again.
+        setTimeout(flushCompileCache, FLUSH_MS).unref();
         // The start leaves garbage behind (compiled text, parsed files) that a quiet proxy would keep for ever.
         setTimeout(releaseMemory, TIDY_MS).unref();
       }
@@ -280,27 +288,30 @@ export class Proxy {
     return await loadMesh({ state: this.#state, log, onChange }, this.#config);
   }
 
-  /** Until the first state of the control plane is there no pod is served; false when the end came first. */
-  async #followControlPlane(shutdown: Shutdown): Promise<boolean> {
+  /** Begins to follow it, if there is one. */
+  async #followControlPlane(): Promise<void> {
     const { xds } = this.#config;
-    let isReady = true;
-    if (xds !== undefined) {
-      // Loaded here and not above: whoever has no control plane needs neither HTTP/2 nor the schemas.
-      const { startXds } = await import('./xds/xds-source.ts');
-      this.#xds = startXds(
-        {
-          state: this.#state,
-          prefetcher: this.#certificates,
-          onChange: change => this.#supervisor.onMeshChanged(change),
-          clock: systemClock,
-          random: Math.random,
-          log: this.#log.scope('ztunnel::xds'),
-        },
-        xds,
-        this.#config,
-      );
-      isReady = await Promise.race([this.#xds.ready.then(() => true), shutdown.requested.then(() => false)]);
-    }
+    if (xds === undefined) return;
+    // Loaded here and not above: whoever has no control plane needs neither HTTP/2 nor the schemas.
+    const { startXds } = await import('./xds/xds-source.ts');
+    this.#xds = startXds(
+      {
+        state: this.#state,
+        prefetcher: this.#certificates,
+        onChange: change => this.#supervisor.onMeshChanged(change),
+        clock: systemClock,
+        random: Math.random,
+        log: this.#log.scope('ztunnel::xds'),
+      },
+      xds,
+      this.#config,
+    );
+  }
+
+  /** Until the first state of the control plane is there no pod is served; false when the end came first. */
+  async #hasFirstState(shutdown: Shutdown): Promise<boolean> {
+    const isThere = this.#xds?.ready.then(() => true) ?? true;
+    const isReady = await Promise.race([isThere, shutdown.requested.then(() => false)]);
     if (isReady) this.#readiness.clear('state manager');
     return isReady;
   }
@@ -324,10 +335,18 @@ export class Proxy {
     }
     checkCapabilities(packetMark);
     this.#readiness.block('workload proxy manager');
-    // Loaded here and not above: the protobuf library is 10 MB that dedicated mode has no use for.
-    const { runZds } = await import('./zds/run-zds.ts');
+    const { runZds } = await loadZds();
     return runZds(inpodUds, this.#supervisor, this.#readiness, this.#log.scope('ztunnel::inpod'));
   }
+}
+
+/** Not loaded above: the protobuf library is 10 MB that dedicated mode has no use for. */
+const loadZds = () => import('./zds/run-zds.ts');
+
+/** The same promise; a failure is for whoever awaits it in the end, even if nobody comes to that. */
+function awaitedLater<T>(promise: Promise<T>): Promise<T> {
+  promise.catch(() => undefined);
+  return promise;
 }
 
 /** A connection takes two descriptors, and what a shell or a container starts with is for a thousand. */

@@ -1,4 +1,5 @@
 // The child's half of HelperProcess: answers each request with what `handle` returns, ends with its parent.
+import { flushCompileCache } from 'node:module';
 import { errorText, ZtunnelError, type ZtunnelErrorCode } from '../errors.ts';
 import type { HelperAnswer } from './helper-process.ts';
 
@@ -22,6 +23,7 @@ export function serveHelper(failureCode: ZtunnelErrorCode, handle: (payload: unk
       const code = thrown instanceof ZtunnelError ? thrown.code : failureCode;
       result = { id, kind: 'failed', code, message: errorText(thrown) };
     }
-    process.send?.(result);
+    // After the answer, because the parent ends us by a signal: what was compiled would be lost, and compiled each time.
+    process.send?.(result, () => flushCompileCache());
   }
 }

@@ -73,11 +73,13 @@ export class Workers {
     return [...this.#places.keys()];
   }
 
-  /** Starts all; those that die from now on are replaced. Whether all got ready within `timeoutMs`. */
-  start(timeoutMs: number): Promise<boolean> {
+  /** Starts all; those that die from now on are replaced. Whether all got ready within `timeoutMs`, and before `stop`. */
+  async start(timeoutMs: number): Promise<boolean> {
     this.#isReplacing = true;
     for (let index = 0; index < this.#options.workers; index++) this.#places.push(this.#begin(index, 0));
-    return this.#condition.until(() => this.#places.every(({ state }) => state === 'ready'), timeoutMs);
+    const areReady = (): boolean => this.#places.every(({ state }) => state === 'ready');
+    await this.#condition.until(() => areReady() || !this.#isReplacing, timeoutMs);
+    return areReady();
   }
 
   broadcast(message: ToWorker): void {
@@ -105,6 +107,7 @@ export class Workers {
   /** Ends all, the hard way after `graceMs`. */
   async stop(graceMs: number): Promise<void> {
     this.#isReplacing = false;
+    this.#condition.changed();
     await Promise.all(this.#places.map(({ link }) => link.stop(graceMs)));
   }
 
