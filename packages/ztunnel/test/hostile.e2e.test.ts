@@ -62,8 +62,11 @@ describe('hostile peers', { skip: sandboxSkip() }, () => {
   });
 
   /** TLS to the tunnel port of `cart`; refusals come after the client's side of the handshake is done. */
-  async function shake(options: tls.ConnectionOptions): Promise<tls.TLSSocket> {
-    const socket = await peers.connect(attacker, cart.ip4, HBONE);
+  async function shake(
+    options: tls.ConnectionOptions,
+    from: Parameters<Net['connect']>[0] = attacker,
+  ): Promise<tls.TLSSocket> {
+    const socket = await peers.connect(from, cart.ip4, HBONE);
     const secure = tls.connect({ socket, ALPNProtocols: ['h2'], rejectUnauthorized: false, ...options });
     secure.on('error', () => undefined);
     return secure;
@@ -83,8 +86,11 @@ describe('hostile peers', { skip: sandboxSkip() }, () => {
   }
 
   /** Runs a client with a valid certificate over HTTP/2. */
-  async function withSession(run: (session: http2.ClientHttp2Session) => Promise<void>): Promise<void> {
-    const socket = await shake(asLeaf(valid));
+  async function withSession(
+    run: (session: http2.ClientHttp2Session) => Promise<void>,
+    from?: Parameters<Net['connect']>[0],
+  ): Promise<void> {
+    const socket = await shake(asLeaf(valid), from);
     const session = http2.connect('https://cart', { createConnection: () => socket });
     session.on('error', () => undefined);
     try {
@@ -102,8 +108,12 @@ describe('hostile peers', { skip: sandboxSkip() }, () => {
     return headers[':status'];
   }
 
-  async function echoThrough(session: http2.ClientHttp2Session, authority: string): Promise<void> {
-    const stream = session.request({ ':method': 'CONNECT', ':authority': authority });
+  async function echoThrough(
+    session: http2.ClientHttp2Session,
+    authority: string,
+    headers: http2.OutgoingHttpHeaders = {},
+  ): Promise<void> {
+    const stream = session.request({ ':method': 'CONNECT', ':authority': authority, ...headers });
     assert.equal(await statusOf(stream), 200);
     stream.write('hello');
     const [chunk] = (await once(stream, 'data')) as [Buffer];
@@ -244,6 +254,27 @@ describe('hostile peers', { skip: sandboxSkip() }, () => {
   test('a service is reached by its hostname, also by a raw peer', async () => {
     await withSession(async session => echoThrough(session, 'cart.shop.svc.cluster.local:80'));
     assert.notEqual(await connectTo('no.such.svc.cluster.local:80'), 200);
+  });
+
+  test('what a peer says of itself names it in metrics where the mesh knows nobody, beside what it proved', async () => {
+    const baggage = 'k8s.namespace.name=pay,k8s.deployment.name=teller%0a%22%7d,service.name=bank';
+    const say = async (session: http2.ClientHttp2Session): Promise<void> =>
+      echoThrough(session, 'cart.shop.svc.cluster.local:80', { baggage });
+    // The attacker's address is that of a workload; the node's is nobody's.
+    await withSession(say);
+    await withSession(say, { netnsPath: cart.node.netnsPath });
+    const deadline = performance.now() + 30_000;
+    let said: readonly string[] = [];
+    while (said.length === 0 && performance.now() < deadline) {
+      const text = await (await fetch(`http://${cart.node.ip4}:15020/metrics`)).text();
+      said = text.split('\n').filter(line => line.startsWith('istio_tcp_connections_opened') && line.includes('bank'));
+    }
+    assert.equal(said.length, 1);
+    const name = 'teller\ufffd\\"}';
+    const proved = 'source_principal="spiffe://cluster.local/ns/shop/sa/web"';
+    const labels = `source_workload="${name}",source_canonical_service="bank",source_canonical_revision="unknown",source_workload_namespace="pay",${proved},source_app="${name}",`;
+    assert.ok(said[0]?.includes(labels), said[0]);
+    assert.match(said[0] ?? '', / 1$/);
   });
 
   test("calls to the proxy's own ports never come through, from inside the mesh or outside", async () => {
