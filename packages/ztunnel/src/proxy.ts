@@ -84,6 +84,7 @@ export class Proxy {
         log: log.scope('ztunnel::supervisor'),
         lookup: destination => this.#xds?.lookup?.prepare(destination),
         onRecords: records => this.#telemetry.onRecords(records),
+        onWorkerGone: index => this.#telemetry.onWorkerGone(index),
         onRequests: requests => this.#telemetry.onRequests(requests),
         onDnsCounts: counts => this.#telemetry.onDnsCounts(counts),
         onDnsRecords: records => this.#telemetry.onDnsRecords(records),

@@ -30,6 +30,8 @@ export interface SupervisorDeps {
   readonly random: () => number;
   readonly log: Logger;
   readonly onRecords: (records: readonly ConnectionRecord[]) => void;
+  /** A worker ended, and its connections with it: they have no last record. */
+  readonly onWorkerGone?: (index: number) => void;
   readonly onRequests?: (requests: readonly RequestRecord[]) => void;
   readonly onDnsRecords?: (records: readonly DnsRecord[]) => void;
   readonly onDnsCounts?: (counts: readonly DnsPodCounts[]) => void;
@@ -103,6 +105,7 @@ export class Supervisor {
       onGone: index => {
         this.#pods.onWorkerGone(index);
         this.#asking.onWorkerGone();
+        deps.onWorkerGone?.(index);
       },
       onReplaced: link => this.#replay(link),
     });

@@ -35,6 +35,11 @@ export class HeldRows {
     this.#table.release(row);
   }
 
+  /** A worker is gone, and with it all connections whose names begin like this: nobody tells of their ends. */
+  releaseAll(prefix: string): void {
+    for (const connection of this.#rows.keys()) if (connection.startsWith(prefix)) this.release(connection);
+  }
+
   #releaseOldest(): void {
     for (const oldest of this.#rows.keys()) {
       this.release(oldest);

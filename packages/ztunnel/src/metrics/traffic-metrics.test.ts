@@ -139,3 +139,19 @@ test('a connection whose labels changed while it lived lets both series go', () 
   registry.sweep();
   assert.equal(text(), '# EOF\n');
 });
+
+test('connections that ended with their worker do not keep series for ever, those of other workers do', () => {
+  const { traffic, registry, pass, text } = world();
+  const to = (name: string): Partial<ConnectionRecord> => ({
+    event: 'progress',
+    destination: { ...connection().destination, workload: workload(name) },
+    fresh: opened,
+  });
+  traffic.fold(connection({ ...to('lost'), id: '1-7' }));
+  traffic.fold(connection({ ...to('kept'), id: '11-7' }));
+  traffic.forgetWorker(1);
+  pass(HOUR_MS);
+  registry.sweep();
+  assert.equal(sample(text(), 'istio_tcp_connections_opened_total', 'destination_workload="lost"'), undefined);
+  assert.equal(sample(text(), 'istio_tcp_connections_opened_total', 'destination_workload="kept"'), 1);
+});

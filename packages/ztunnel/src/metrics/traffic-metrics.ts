@@ -100,6 +100,14 @@ export class TrafficMetrics {
     else this.#held.hold(record.id, row);
   }
 
+  /**
+   * Connections of the worker keep their series no longer. One that had moved to another worker does again with its next
+   * news; one that had come from another stays.
+   */
+  forgetWorker(index: number): void {
+    this.#held.releaseAll(`${index}-`);
+  }
+
   #close(record: ConnectionRecord, labels: ReturnType<typeof trafficLabels>): void {
     const traffic = this.#traffic;
     const flag = flagOf(record);

@@ -54,6 +54,11 @@ export class ZtunnelMetrics {
     this.#requests.fold(record);
   }
 
+  /** A worker ended with all its connections. */
+  forgetWorker(index: number): void {
+    this.#traffic.forgetWorker(index);
+  }
+
   foldDns(counts: readonly DnsPodCounts[]): void {
     this.#dns.fold(counts);
   }

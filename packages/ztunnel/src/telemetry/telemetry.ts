@@ -120,6 +120,10 @@ export class Telemetry {
     this.insight.onRecords(complete);
   }
 
+  onWorkerGone(index: number): void {
+    this.#metrics.forgetWorker(index);
+  }
+
   onRequests(requests: readonly RequestRecord[]): void {
     const { view, config } = this.#deps;
     const complete = requests.map(told => withRequestSource(told, view, config.network));
