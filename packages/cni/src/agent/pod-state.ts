@@ -1,4 +1,4 @@
-// How a pod stands with the agent. See the README's picture: every change of `state` goes through `setState` of enrolment.
+// How a pod stands with the agent. See the README's picture: every change of `state` goes through `setState` of pod-steps.ts.
 import type { HeldNetns } from '../netns/held-netns.ts';
 import type { AgentPod } from '../pod/agent-pod.ts';
 import type { RedirectPlan } from '../redirect/redirect-plan.ts';
