@@ -73,7 +73,7 @@ test('a port that goes by two names is not counted for both', () => {
 
 test('the cause is told by the end that knows it', () => {
   const refused = { event: 'refused', connectMs: undefined, fresh: news() } as const;
-  const vague = record({ ...refused, reason: 'hbone.refused_stream', error: 'status 401' });
+  const vague = record({ ...refused, reason: 'hbone.status', error: 'http status: 401 Unauthorized' });
   const clear = inbound({ ...refused, reason: 'policy.no_allow_match', policy: 'shop/callers' });
   const [edge] = mergeReports([report([vague]), report([clear])]);
   assert.deepEqual([edge?.totals.denied, edge?.reasons], [1, { 'policy.no_allow_match': 1 }]);

@@ -69,7 +69,7 @@ export function matchesRequest(filter: RecordFilter, { connection, request }: Re
 
 /** A policy said no: here, or at the other end, which answers 401 to the proxy that asked. */
 export function isDenied({ reason, error }: Pick<ConnectionRecord, 'reason' | 'error'>): boolean {
-  if (reason === 'hbone.refused_stream') return error?.includes('401') === true;
+  if (reason === 'hbone.status' || reason === 'hbone.refused_stream') return error?.includes('401') === true;
   return reason?.startsWith('policy.') === true;
 }
 
