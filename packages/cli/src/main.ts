@@ -5,13 +5,17 @@ import type { AuditFlags } from './commands/audit.ts';
 import type { CaFlags, RevokeFlags, TokenFlags } from './commands/ca.ts';
 import type { DemoFlags } from './commands/demo.ts';
 import type { ExplainFlags } from './commands/explain.ts';
+import type { FindingsFlags } from './commands/findings.ts';
 import type { GetFlags } from './commands/get.ts';
 import type { DownFlags } from './commands/down.ts';
 import type { MeshFlags } from './commands/local-mesh.ts';
 import type { LogsFlags } from './commands/logs.ts';
 import type { PsFlags } from './commands/ps.ts';
 import type { RunFlags } from './commands/run.ts';
+import type { StatFlags, TrafficFlags } from './commands/stat.ts';
+import type { TapFlags } from './commands/tap.ts';
 import type { UpFlags } from './commands/up.ts';
+import type { WhyFlags } from './commands/why.ts';
 
 /** As `ambit control` has it. */
 const STATE = process.env['AMBIT_STATE'] || '/var/lib/ambit/control';
@@ -168,6 +172,94 @@ Exit status: 0 let through, 1 denied, 2 the question is unclear, 3 cannot reach 
     exitWith((await import('./commands/explain.ts')).explain(source, destination, flags)),
   );
 
+ztunnelCommand('why')
+  .description('Say whether a connection comes through, what the last real ones did, and what to do.')
+  .argument('<source>', 'workload or namespace/workload, an address or a uid')
+  .argument('<destination>', 'service or workload, with namespace/ and :port as needed; a host name; an address:port')
+  .option('--network <id>', "where addresses are looked up (default: the ztunnel's own)")
+  .option('-o, --output <format>', 'table or json', 'table')
+  .addHelpText(
+    'after',
+    `
+Examples:
+  ambit why shop/web shop/cart                       asks the ztunnel of this machine
+  ambit why web cart:80                              bare names will do where they are unique
+  ambit why web cart --ztunnel http://127.0.0.1:15000 --ztunnel http://127.0.0.1:15001
+                                                     both ends know more than one
+
+Exit status: 0 it comes through, 1 denied or failing, 2 the question is unclear, 3 no ztunnel answers.`,
+  )
+  .action(async (source: string, destination: string, flags: WhyFlags) =>
+    exitWith((await import('./commands/why.ts')).why(source, destination, flags)),
+  );
+
+whoCommand('tap')
+  .description('Show connections, and requests with --l7, as they happen.')
+  .option('--denied', 'only what a policy refused')
+  .option('--failed', 'only what failed, denials among it')
+  .option('--l7', 'single requests too')
+  .option('--count <n>', 'end after as many events')
+  .option('--for <time>', 'end after this time, such as 10s')
+  .option('-o, --output <format>', 'table, or json for lines of JSON', 'table')
+  .addHelpText(
+    'after',
+    `
+Examples:
+  ambit tap                                     everything, until Ctrl-C
+  ambit tap --to shop/cart --l7                 each request to cart
+  ambit tap --failed --for 10s -o json          for scripts
+
+-> is told by the source's ztunnel, => by the destination's: a connection that both see is told by both.
+Exit status: 0, 2 wrong usage, 3 no ztunnel answers.`,
+  )
+  .action(async (flags: TapFlags) => exitWith((await import('./commands/tap.ts')).tap(flags)));
+
+trafficCommand('top')
+  .description('Show live who talks to whom, how much, how fast, and how protected.')
+  .addHelpText(
+    'after',
+    `
+Examples:
+  ambit top                                     q quits, s changes the order, / filters, arrows scroll
+  ambit top --to shop/cart --sort p99           who calls cart, the slowest first
+  ambit top --by namespace                      sums
+
+Not a terminal: one table of one second. Exit status: 0, 2 wrong usage, 3 no ztunnel answers.`,
+  )
+  .action(async (flags: TrafficFlags) => exitWith((await import('./commands/top.ts')).top(flags)));
+
+trafficCommand('stat')
+  .description('Show in one table who talked to whom in the last minutes.')
+  .option('--window <time>', 'the last whole minutes, 1m to 14m (default: 5m)')
+  .option('--interval <time>', 'measure for this time instead, such as 2s')
+  .option('-o, --output <format>', 'table or json', 'table')
+  .addHelpText(
+    'after',
+    `
+Examples:
+  ambit stat                                    the last five whole minutes
+  ambit stat --by workload --window 1m          the last one, by who is called
+  ambit stat --interval 2s -o json              measured now, for scripts
+
+Exit status: 0, 2 wrong usage, 3 no ztunnel answers.`,
+  )
+  .action(async (flags: StatFlags) => exitWith((await import('./commands/stat.ts')).stat(flags)));
+
+ztunnelCommand('findings')
+  .description('List what is wrong with the traffic, on what grounds, and what to do next.')
+  .option('-o, --output <format>', 'table or json', 'table')
+  .addHelpText(
+    'after',
+    `
+Examples:
+  ambit findings                                            of the ztunnel of this machine
+  ambit findings --ztunnel http://127.0.0.1:15000           of a certain one; may be repeated
+  ambit findings -o json                                    for scripts
+
+Exit status: 0 nothing to look at, 1 a warning or worse, 2 wrong usage, 3 no ztunnel answers.`,
+  )
+  .action(async (flags: FindingsFlags) => exitWith((await import('./commands/findings.ts')).findings(flags)));
+
 meshCommand('audit')
   .description('Prove that every pod of this node is what it should be: rules, listeners, certificate, canary.')
   .option('--node <name>', 'fail unless this is that node')
@@ -320,6 +412,31 @@ function meshCommand(name: string): Command {
     .command(name)
     .option('--dir <dir>', 'keep everything below this directory')
     .addOption(new Option('--run-dir <dir>').hideHelp());
+}
+
+/** A command that asks ztunnels. */
+function ztunnelCommand(name: string): Command {
+  return program
+    .command(name)
+    .option(
+      '--ztunnel <url>',
+      'admin address of a ztunnel; may be repeated (default: http://127.0.0.1:15000)',
+      collect,
+    );
+}
+
+/** One that can leave out whom nobody asks about. */
+function whoCommand(name: string): Command {
+  return ztunnelCommand(name)
+    .option('--from <name>', 'only from this workload: name, namespace/name or address')
+    .option('--to <name>', 'only to this workload or service')
+    .option('-n, --namespace <name>', 'only where either end is in this namespace');
+}
+
+function trafficCommand(name: string): Command {
+  return whoCommand(name)
+    .option('--by <what>', 'edge, or sums by workload or namespace that is called', 'edge')
+    .option('--sort <what>', 'rate, errors, p99, bytes or denied', 'rate');
 }
 
 function collect(value: string, before: readonly string[] = []): readonly string[] {

@@ -104,7 +104,8 @@ async function entriesOf(base: string, path: string): Promise<readonly Entry[]> 
   return answer;
 }
 
-async function getJson(base: string, path: string): Promise<unknown> {
+/** @throws AdminError */
+export async function getJson(base: string, path: string): Promise<unknown> {
   if (!URL.canParse(path, base)) {
     throw new AdminError('cli.unreachable', `"${base}" is no address`, 'write it as http://127.0.0.1:15014');
   }

@@ -7,6 +7,12 @@ import type { Style } from './style.ts';
 const WIDTH = 80;
 const LABEL_WIDTH = 15;
 
+export interface Headline {
+  readonly verdict: ConnectionExplanation['verdict'] | 'fails';
+  readonly reason: ConnectionExplanation['reason'];
+  readonly summary: string;
+}
+
 type PolicyExplanation = HopExplanation['policies'][number];
 
 export function renderExplanation(answer: ConnectionExplanation, style: Style): string {
@@ -14,10 +20,23 @@ export function renderExplanation(answer: ConnectionExplanation, style: Style): 
   return `${[...lines, '', ...indented('next: ', answer.next, 0)].join('\n')}\n`;
 }
 
-function headline(answer: ConnectionExplanation, style: Style): readonly string[] {
+/** The verdict, and its code at the right edge. */
+export function headline(answer: Headline, style: Style): readonly string[] {
   const { verdict, reason } = answer;
-  const words = { allowed: 'Allowed', denied: 'Denied', plaintext: 'Plain text', unknown: 'Cannot say' } as const;
-  const paint = { allowed: style.good, denied: style.bad, plaintext: style.warn, unknown: style.warn }[verdict];
+  const words = {
+    allowed: 'Allowed',
+    denied: 'Denied',
+    fails: 'Fails',
+    plaintext: 'Plain text',
+    unknown: 'Cannot say',
+  } as const;
+  const paint = {
+    allowed: style.good,
+    denied: style.bad,
+    fails: style.bad,
+    plaintext: style.warn,
+    unknown: style.warn,
+  }[verdict];
   const [first = '', ...more] = wrap(`${words[verdict]}: ${cell(answer.summary)}`, WIDTH);
   const code = reason === undefined ? '' : `[${reason}]`;
   // The code stands at the right edge where there is room, else on a line of its own.
@@ -29,7 +48,8 @@ function headline(answer: ConnectionExplanation, style: Style): readonly string[
   return [...all.slice(0, -1), `${all.at(-1) ?? ''}${' '.repeat(room)}${style.dim(code)}`];
 }
 
-function evidence(answer: ConnectionExplanation): readonly string[] {
+/** Source, destination, waypoint, and each hop with its policies. */
+export function evidence(answer: ConnectionExplanation): readonly string[] {
   const { source, destination, hops } = answer;
   if (source === undefined || destination === undefined) return [];
   const where = source.node === '' ? '' : ` on ${source.node}`;
@@ -89,11 +109,13 @@ function describePolicy(policy: PolicyExplanation): string {
   return `${policy.policy}${dry}: ${wants.join('; ')}`;
 }
 
-function row(label: string, text: string): readonly string[] {
+/** A labelled line, broken where it is too long. */
+export function row(label: string, text: string): readonly string[] {
   return indented(`  ${label}`.padEnd(LABEL_WIDTH), text, LABEL_WIDTH);
 }
 
-function indented(label: string, text: string, indent: number): readonly string[] {
+/** Lines of which all but the first stand under the end of the label. */
+export function indented(label: string, text: string, indent: number): readonly string[] {
   const lines = wrap(cell(text), WIDTH - Math.max(indent, label.length));
   return lines.map((line, index) => (index === 0 ? label : ' '.repeat(label.length)) + line);
 }
