@@ -26,6 +26,12 @@ const MAIN = join(import.meta.dirname, '..', 'src', 'main.ts');
 const LIMIT_MS = 90_000;
 const GONE_MS = 10_000;
 
+interface FaultDocument {
+  readonly injected: string;
+  readonly foundAfterSeconds: number;
+  readonly finding: { readonly code: string; readonly subject: string; readonly next: string };
+}
+
 interface EdgeDocument {
   readonly source: string;
   readonly destination: string;
@@ -39,6 +45,7 @@ interface DemoDocument {
   readonly firstRowSeconds: number;
   readonly findings: readonly { readonly code: string }[];
   readonly edges: readonly EdgeDocument[];
+  readonly fault: FaultDocument | null;
   readonly control: Readonly<Record<string, unknown>>;
   readonly proof: Readonly<Record<string, unknown>> & { readonly packets: number; readonly plaintextPackets: number };
 }
@@ -105,6 +112,20 @@ describe('ambit demo', { skip: sandboxSkip(), timeout: 4 * LIMIT_MS }, () => {
     const counts = { workloads: 5, services: 3, policies: 1 };
     const url = 'https://10.61.0.1:15012';
     assert.deepEqual(rest, { url, ...counts, problems: [], edited: false, failure: null });
+  });
+
+  test('one fault is made and found by its status codes, and the store is known by what it speaks', async () => {
+    const { document: result, code } = await document('--for', '25s', '--store', 'own');
+    assert.deepEqual([code, result.findings], [0, []]);
+    assert.ok(result.fault !== null);
+    const { injected, foundAfterSeconds, finding } = result.fault;
+    assert.match(injected, /^shop\/cart answers .* 503$/);
+    assert.ok(foundAfterSeconds > 0);
+    assert.deepEqual([finding.code, finding.subject], ['detect.error_shift', 'shop/web -> shop/cart:80']);
+    assert.match(finding.next, /^ambit tap --to shop\/cart /);
+    const statuses = edgeOf(result, 'shop/web', 'shop/cart')['statuses'] as Readonly<Record<string, number>>;
+    assert.ok(Number(statuses['2xx']) > 0 && Number(statuses['5xx']) > 0);
+    assert.deepEqual(edgeOf(result, 'shop/cart', 'shop/db')['protocols'], ['redis']);
   });
 
   test('a policy that is edited while it runs shows on the table, and is no fault', async () => {

@@ -1,15 +1,17 @@
-// The demo: puts the shop on the stage, folds the proxies' records and the programs' reports, asks the control plane what
+// The demo: puts the shop on the stage, folds the proxies' records, makes one fault, asks the control plane what
 // the objects say now, draws once a second, and ends with a verdict. Runs inside a sandbox, which takes everything away.
 import { randomBytes } from 'node:crypto';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import type { Finding } from '@ambit/insight';
+import { EdgeTraffic } from './edge-traffic.ts';
 import { EdgeBook } from './edges.ts';
+import { Fault, FAULT_AFTER_MS, FAULT_NEEDS_MS } from './fault.ts';
 import { News } from './news.ts';
 import { droppedIn, readRecord } from './record.ts';
 import { Screen } from './screen.ts';
 import { type Stage, stageOnLoopback, stageOnNodes, type StageOptions } from './stage.ts';
-import { type CallReport, CallStatistics } from './statistics.ts';
 import { paint, renderDemo } from './table.ts';
 import { type DemoState, findings, makeRows, toDocument } from './verdict.ts';
 
@@ -55,7 +57,9 @@ class Demo {
   readonly #startedAt = new Date();
   readonly #start = performance.now();
   readonly #book = new EdgeBook();
-  readonly #calls = new Map<string, CallStatistics>();
+  readonly #traffic = new EdgeTraffic(this.#start);
+  readonly #fault = new Fault();
+  #detected: readonly Finding[] = [];
   readonly #closers = new AsyncDisposableStack();
   readonly #news = new News();
   #dropped = 0;
@@ -96,8 +100,6 @@ class Demo {
     const events = {
       token: newToken(),
       onRecordLine: (line: string) => this.#takeRecord(line),
-      onReport: (from: string, to: string, report: CallReport) =>
-        this.#statistics(from, to).add(report, performance.now()),
       stop: this.#stop,
     };
     const open = this.#options.mode === 'loopback' ? stageOnLoopback : stageOnNodes;
@@ -106,15 +108,9 @@ class Demo {
 
   #takeRecord(line: string): void {
     const record = readRecord(line);
+    this.#traffic.add(line, performance.now());
     if (record === undefined) this.#dropped += droppedIn(line);
     else if (this.#book.add(record)) this.#wake();
-  }
-
-  #statistics(from: string, to: string): CallStatistics {
-    const key = `${from} ${to}`;
-    const known = this.#calls.get(key) ?? new CallStatistics();
-    this.#calls.set(key, known);
-    return known;
   }
 
   async #show(stage: Stage, quit: () => void): Promise<void> {
@@ -126,10 +122,12 @@ class Demo {
     else screen.done(`traffic: web → cart → db (${stage.store === 'redis' ? 'Redis' : 'a store of our own'})`);
     if (screen.isLive) screen.line('');
     screen.onKey(key => (key === 'quit' ? quit() : void this.#writeJson(stage)));
+    const firstMs = performance.now();
     const end = this.#options.forMs === undefined ? Infinity : performance.now() + this.#options.forMs;
     const hint = `Edit ${join(this.#options.objects.title, 'policies.yaml')} and watch this table change.`;
     while (!this.#stop.aborted && performance.now() < end) {
-      await stage.control.refresh();
+      await Promise.all([stage.control.refresh(), stage.refresh()]);
+      this.#detect(stage, firstMs, end);
       const state = await this.#state(stage);
       this.#tell(state);
       screen.draw([...renderDemo(state, screen.style), '', hint, paint(this.#footer, 'dim', screen.style)]);
@@ -138,6 +136,16 @@ class Demo {
   }
 
   #footer = 'q quit   j write JSON';
+
+  /** Makes the fault in its time, and looks for what is wrong. */
+  #detect(stage: Stage, firstMs: number, endMs: number): void {
+    const now = performance.now();
+    this.#detected = this.#traffic.look(now);
+    this.#fault.look(this.#detected, now);
+    if (this.#fault.state !== undefined || now < firstMs + FAULT_AFTER_MS || endMs - now < FAULT_NEEDS_MS) return;
+    stage.injectFault();
+    this.#fault.inject(now);
+  }
 
   /** Without a table that is redrawn, a change is a line. */
   #tell(state: DemoState): void {
@@ -173,10 +181,16 @@ class Demo {
   }
 
   async #state({ control, wire }: Stage): Promise<DemoState> {
-    const now = performance.now();
-    const callsOf = (source: string, destination: string) => this.#calls.get(`${source} ${destination}`)?.summary(now);
-    const rows = makeRows(this.#book.edges(), control.expected, callsOf);
-    return { rows, wire: await wire?.read(), control: control.state, droppedRecords: this.#dropped };
+    const trafficOf = (source: string, destination: string) => this.#traffic.summary(source, destination);
+    const rows = makeRows(this.#book.edges(), control.expected, trafficOf);
+    return {
+      rows,
+      wire: await wire?.read(),
+      control: control.state,
+      droppedRecords: this.#dropped,
+      fault: this.#fault.state,
+      detected: this.#detected,
+    };
   }
 
   #document({ store }: Stage, state: DemoState): string {

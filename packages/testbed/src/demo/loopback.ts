@@ -8,7 +8,8 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { ControlProcess } from '../control-process.ts';
 import { TestbedError } from '../errors.ts';
 import { endGroup } from '../processes.ts';
-import { type OnReport, watchProgram } from './program.ts';
+import { watchProgram } from './program.ts';
+import { readMetrics } from './read-metrics.ts';
 import { readdressObjects } from './readdress.ts';
 import { RecordFeed } from './record-feed.ts';
 import { SHOP_PODS } from './shop-plan.ts';
@@ -21,7 +22,6 @@ export interface LoopbackOptions {
   readonly objects: string;
   readonly token: string;
   readonly onRecordLine: (line: string) => void;
-  readonly onReport: OnReport;
   readonly stop: AbortSignal;
 }
 
@@ -49,6 +49,7 @@ export class Loopback implements AsyncDisposable {
   readonly #options: LoopbackOptions;
   readonly #children: ChildProcess[] = [];
   readonly #closers = new AsyncDisposableStack();
+  #cart: ChildProcess | undefined;
   readonly #failure = Promise.withResolvers<never>();
 
   constructor(options: LoopbackOptions) {
@@ -104,9 +105,23 @@ export class Loopback implements AsyncDisposable {
     }
     await Promise.race([Promise.all(proxies.map(async ({ ip }) => this.#ready(ip))), this.#failure.promise]);
     const node = process.execPath;
-    this.#run('shop/cart', [node, join(APPS, 'cart.ts'), '', '', this.#options.token, CART.ip], process.env);
+    this.#cart = this.#run(
+      'shop/cart',
+      [node, join(APPS, 'cart.ts'), '', '', this.#options.token, CART.ip],
+      process.env,
+    );
     const url = `http://${WEB.ip}:${OUTBOUND_PORT}/cart/${this.#options.token}`;
     this.#run('shop/web', [node, join(APPS, 'web.ts'), url, String(WEB_PAUSE_MS), WEB.ip], process.env);
+  }
+
+  /** Makes the demo's fault. */
+  injectFault(): void {
+    this.#cart?.kill('SIGUSR2');
+  }
+
+  /** Has the proxies tell all they know: they do so when their metrics are read. */
+  async refresh(): Promise<void> {
+    await Promise.all([WEB, CART].map(async ({ ip }) => readMetrics(ip)));
   }
 
   /** Rejects when one of the processes ends by itself. */
@@ -119,12 +134,13 @@ export class Loopback implements AsyncDisposable {
     await this.#closers.disposeAsync();
   }
 
-  #run(who: string, command: readonly string[], env: NodeJS.ProcessEnv): void {
+  #run(who: string, command: readonly string[], env: NodeJS.ProcessEnv): ChildProcess {
     const [setpriv, ...before] = WITH_US;
     const child = spawn(setpriv, [...before, ...command], { env, stdio: 'pipe', detached: true });
     this.#children.push(child);
     child.stdin.end();
-    watchProgram(child, who, this.#options.onReport, error => this.#failure.reject(error));
+    watchProgram(child, who, error => this.#failure.reject(error));
+    return child;
   }
 
   async #ready(ip: string): Promise<void> {

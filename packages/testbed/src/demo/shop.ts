@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import type { Testbed } from '../bed.ts';
 import type { TestbedError } from '../errors.ts';
 import type { Pod } from '../pod.ts';
-import { type OnReport, watchProgram } from './program.ts';
+import { watchProgram } from './program.ts';
 import { SHOP_PODS, SHOP_SERVICES } from './shop-plan.ts';
 
 export type StoreKind = 'redis' | 'own';
@@ -19,8 +19,6 @@ export interface ShopOptions {
   readonly breakEncryption: boolean;
   /** Undefined: Redis where Debian's is installed, else our own. */
   readonly store: StoreKind | undefined;
-  /** Called with each report of a program: from and to as `namespace/name`. */
-  readonly onReport: OnReport;
 }
 
 const APPS = join(import.meta.dirname, 'apps');
@@ -39,6 +37,7 @@ export class Shop {
   readonly #bed: Testbed;
   readonly #options: ShopOptions;
   readonly #pods: Members;
+  #cart: ChildProcess | undefined;
   #failure: ((error: TestbedError) => void) | undefined;
 
   private constructor(bed: Testbed, options: ShopOptions, pods: Members, outside: Pod) {
@@ -71,12 +70,17 @@ export class Shop {
     if (this.store === 'redis') await this.#startRedis(db);
     else this.#run(db, 'store.ts', []);
     // A service's address means nothing outside the mesh.
-    this.#run(cart, 'cart.ts', [cart.enrolled ? SHOP_SERVICES.db.ip4 : db.ip4, '6379', token]);
+    this.#cart = this.#run(cart, 'cart.ts', [cart.enrolled ? SHOP_SERVICES.db.ip4 : db.ip4, '6379', token]);
     const cartUrl = `http://${SHOP_SERVICES.cart.ip4}/cart/${token}`;
     this.#run(web, 'web.ts', [cartUrl, String(WEB_PAUSE_MS)]);
-    this.#run(stranger, 'caller.ts', ['shop/cart', cartUrl, String(STRANGER_PAUSE_MS)]);
+    this.#run(stranger, 'caller.ts', [cartUrl, String(STRANGER_PAUSE_MS)]);
     const webUrl = `http://${web.ip4}:8080/welcome/${token}`;
-    this.#run(this.outside, 'caller.ts', ['shop/web', webUrl, String(OUTSIDE_PAUSE_MS)]);
+    this.#run(this.outside, 'caller.ts', [webUrl, String(OUTSIDE_PAUSE_MS)]);
+  }
+
+  /** Makes the demo's fault. */
+  injectFault(): void {
+    this.#cart?.kill('SIGUSR2');
   }
 
   /** Rejects when one of the programs ends by itself. */
@@ -93,13 +97,14 @@ export class Shop {
     this.#watch(db, db.exec(REDIS, ['--port', '6379', '--bind', '0.0.0.0', '::', ...options], { env: process.env }));
   }
 
-  #run(pod: Pod, app: string, args: readonly string[]): void {
+  #run(pod: Pod, app: string, args: readonly string[]): ChildProcess {
     const child = pod.exec(process.execPath, [join(APPS, app), ...args], { env: process.env });
     this.#watch(pod, child);
+    return child;
   }
 
   #watch(pod: Pod, child: ChildProcess): void {
     const from = `${pod.namespace}/${pod.name}`;
-    watchProgram(child, from, this.#options.onReport, error => this.#failure?.(error));
+    watchProgram(child, from, error => this.#failure?.(error));
   }
 }

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { Testbed } from '../bed.ts';
 import { ControlWatch } from './control-watch.ts';
 import { Loopback } from './loopback.ts';
-import type { OnReport } from './program.ts';
+import { readMetrics } from './read-metrics.ts';
 import { RecordFeed } from './record-feed.ts';
 import type { Screen } from './screen.ts';
 import { SHOP_EDGES, SHOP_NODES } from './shop-plan.ts';
@@ -28,7 +28,6 @@ export interface StageEvents {
   /** Random text that every order carries. */
   readonly token: string;
   readonly onRecordLine: (line: string) => void;
-  readonly onReport: OnReport;
   /** Told to stop: what follows is left out. */
   readonly stop: AbortSignal;
 }
@@ -39,6 +38,10 @@ export interface Stage {
   readonly wire: WireWatch | undefined;
   /** What runs as shop/db. */
   readonly store: string;
+  /** Has the proxies tell all they know. Never rejects. */
+  readonly refresh: () => Promise<unknown>;
+  /** Makes the demo's fault. */
+  readonly injectFault: () => void;
   /** Rejects when one of the programs ends by itself. */
   readonly failed: () => Promise<never>;
 }
@@ -67,7 +70,7 @@ export async function stageOnNodes(
     ? [bed.objectsDirectory, join(objects.directory, 'policies.yaml')]
     : [objects.directory];
   const [shop, process] = await Promise.all([
-    Shop.build(bed, { token: events.token, store, breakEncryption, onReport: events.onReport }),
+    Shop.build(bed, { token: events.token, store, breakEncryption }),
     bed.startControl({ command: controlCommand, paths }),
   ]);
   const wire = await watchWire(shop, events.token);
@@ -96,7 +99,9 @@ export async function stageOnNodes(
   await Promise.race([ztunnels, process.failed()]);
   screen.done('ztunnel on n1 and n2, pods enrolled, capture running');
   await shop.open();
-  return { control, wire, store: shop.store, failed: async () => shop.failed() };
+  const refresh = async () => Promise.all(bed.nodes.map(async ({ ip4 }) => readMetrics(ip4)));
+  const failed = async () => shop.failed();
+  return { control, wire, store: shop.store, refresh, injectFault: () => shop.injectFault(), failed };
 }
 
 /** As `stageOnNodes`, with one edge and no capture. */
@@ -117,7 +122,9 @@ export async function stageOnLoopback(
   await loopback.open(process);
   screen.done('proxies at 127.0.0.2:15001 and 127.0.0.3:15008');
   if (events.stop.aborted) return undefined;
-  return { control, wire: undefined, store: '', failed: async () => loopback.failed() };
+  const refresh = async () => loopback.refresh();
+  const failed = async () => loopback.failed();
+  return { control, wire: undefined, store: '', refresh, injectFault: () => loopback.injectFault(), failed };
 }
 
 function tellControl(screen: Screen, { state }: ControlWatch): void {

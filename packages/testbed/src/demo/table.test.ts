@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import { type Finding, noCounts } from '@ambit/insight';
 import type { Edge } from './edges.ts';
 import { number, renderDemo, renderTable, tlsText } from './table.ts';
 import { News } from './news.ts';
@@ -64,23 +65,32 @@ const MESH: ControlState = {
 };
 
 function state(edges: readonly Edge[], between: Partial<typeof COUNTS> = {}): DemoState {
-  const calls = { failedPerSecond: 2, bytesPerSecond: 0, calls: 9, failed: 6, bytes: 70 };
-  const callsOf = (source: string) =>
+  const calm = { requestsPerSecond: 0, deniedPerSecond: 2, bytesPerSecond: 0, protocols: [], totals: noCounts() };
+  const trafficOf = (source: string) =>
     source === 'shop/web'
-      ? { ...calls, callsPerSecond: 412.4, failedPerSecond: 0, p50Ms: 0.412, p99Ms: 1900 }
-      : { ...calls, callsPerSecond: 0, p50Ms: undefined, p99Ms: undefined };
+      ? {
+          ...calm,
+          totals: { ...noCounts(), requests: 9, requestErrors: 6, bytesToClient: 70 },
+          requestsPerSecond: 412.4,
+          bytesPerSecond: 70_000,
+          statuses: [0, 67, 0, 0, 33],
+          p50Ms: 0.412,
+          p99Ms: 1900,
+        }
+      : { ...calm, statuses: [], p50Ms: undefined, p99Ms: undefined };
   const wire = { betweenNodes: { ...COUNTS, ...between }, control: CONTROL };
-  return { rows: makeRows(edges, EXPECTED, callsOf), wire, control: MESH, droppedRecords: 0 };
+  const rows = makeRows(edges, EXPECTED, trafficOf);
+  return { rows, wire, control: MESH, droppedRecords: 0, fault: undefined, detected: [] };
 }
 
 const plain = (width: number) => ({ width, colour: false });
 
 test('a wide table shows everything, the most important first', () => {
-  assert.deepEqual(renderTable(state(GOOD).rows, plain(110)), [
-    'FROM           TO         SECURITY                   RATE      P50     P99  NOTE',
-    'shop/web       shop/cart  mTLS  ML-KEM · AES-128   412 /s  0.41 ms  1.90 s  HBONE, 4 connections',
-    'shop/stranger  shop/cart  denied by shop/callers  2.00 /s        –       –  6 times, policy.denied_by',
-    'shop/outside   shop/web   plaintext, allowed      0.00 /s        –       –  caller is not in the mesh',
+  assert.deepEqual(renderTable(state(GOOD).rows, plain(125)), [
+    'FROM           TO         SECURITY                   RATE  L7           P50     P99      BYTES  NOTE',
+    'shop/web       shop/cart  mTLS  ML-KEM · AES-128   412 /s  33% 5xx  0.41 ms  1.90 s  70.0 kB/s  HBONE, 4 connections',
+    'shop/stranger  shop/cart  denied by shop/callers  2.00 /s  –              –       –  0.00 kB/s  6 times, policy.denied_by',
+    'shop/outside   shop/web   plaintext, allowed      0.00 /s  –              –       –  0.00 kB/s  caller is not in the mesh',
   ]);
 });
 
@@ -195,10 +205,7 @@ describe('somebody edited the objects', () => {
 
   test('who is let through or denied is shown as it is now, and is no finding', () => {
     const lines = renderDemo(edited([outside, shutOut, letIn]), plain(110));
-    assert.match(
-      lines[1] ?? '',
-      /^shop\/web +shop\/cart +denied by shop\/callers .*as edited: 4 times, policy\.denied_by$/,
-    );
+    assert.match(lines[1] ?? '', /^shop\/web +shop\/cart +denied by shop\/callers .*as edited: 4 times, policy\.denie/);
     assert.match(lines[2] ?? '', /^shop\/stranger +shop\/cart +mTLS  ML-KEM .*as edited: HBONE, 3 connections$/);
     assert.ok(lines.some(text => text.startsWith('my-shop was edited: ')));
     assert.deepEqual(findings(edited([outside, shutOut, letIn])), []);
@@ -234,4 +241,28 @@ describe('somebody edited the objects', () => {
     assert.deepEqual(news.take(broken), []);
     assert.deepEqual(news.take(state(GOOD)), ['objects: all of them can be read again']);
   });
+});
+
+const FOUND: Finding = {
+  code: 'detect.error_shift',
+  subject: 'shop/web -> shop/cart:80',
+  severity: 'warning',
+  text: '33.0 % of requests and connections fail; 0.00 % did before',
+  next: 'ambit tap --to shop/cart --failed --l7',
+  evidence: {},
+  sinceMs: 0,
+  lastMs: 0,
+};
+
+test('a fault that was found is told with its next step, one that was not is a finding', () => {
+  const fault = { injectedMs: 0, foundAfterMs: 2_040, finding: FOUND };
+  const found = renderDemo({ ...state(GOOD), fault, detected: [FOUND] }, plain(80)).join('\n');
+  assert.match(found, /^injected: shop\/cart answers one request in three with 503; found after 2\.0 s$/m);
+  assert.match(found, /^found: shop\/web -> shop\/cart:80 {2}\[detect\.error_shift\]\n.*\n {2}next: ambit tap --to /m);
+  assert.equal(found.match(/^found:/gm)?.length, 1);
+  const missed = { ...state(GOOD), fault: { injectedMs: 0, foundAfterMs: undefined, finding: undefined } };
+  assert.deepEqual(
+    findings(missed).map(({ code }) => code),
+    ['demo.fault_not_found'],
+  );
 });

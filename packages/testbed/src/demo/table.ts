@@ -1,6 +1,7 @@
 // The demo's table as lines of text: aligned, as wide as the terminal, colour only where it is wanted and never as the
 // only sign. Pure, so that it can be looked at in tests.
 import type { DemoRow, DemoState } from './verdict.ts';
+import { FAULT_TEXT } from './fault.ts';
 import { findings } from './verdict.ts';
 import type { SeenTls } from './record.ts';
 import type { WireCounts } from './wire-judge.ts';
@@ -27,6 +28,13 @@ interface Column {
 
 const UNKNOWN = '–';
 const NO_CAPTURE = 'No look at the wire here: that needs network namespaces.';
+const PROTOCOLS: Readonly<Record<string, string>> = {
+  redis: 'Redis',
+  postgres: 'PostgreSQL',
+  mysql: 'MySQL',
+  kafka: 'Kafka',
+  tls: 'TLS',
+};
 const GAP = 2;
 const CODES: Record<Tone, string> = { good: '32', warning: '33', bad: '31', dim: '2', plain: '' };
 
@@ -35,9 +43,11 @@ const COLUMNS: readonly Column[] = [
   { title: 'TO', align: 'left', weight: 0, cell: ({ edge }) => ({ text: edge.destination }) },
   { title: 'SECURITY', align: 'left', weight: 0, cell: security },
   { title: 'RATE', align: 'right', weight: 1, cell: rate },
-  { title: 'P50', align: 'right', weight: 3, cell: row => ({ text: latency(row.calls?.p50Ms) }) },
-  { title: 'P99', align: 'right', weight: 2, cell: row => ({ text: latency(row.calls?.p99Ms) }) },
-  { title: 'NOTE', align: 'left', weight: 4, cell: note },
+  { title: 'L7', align: 'left', weight: 2, cell: layer7 },
+  { title: 'P50', align: 'right', weight: 4, cell: row => ({ text: latency(row.traffic?.p50Ms) }) },
+  { title: 'P99', align: 'right', weight: 3, cell: row => ({ text: latency(row.traffic?.p99Ms) }) },
+  { title: 'BYTES', align: 'right', weight: 5, cell: bytes },
+  { title: 'NOTE', align: 'left', weight: 6, cell: note },
 ];
 
 /** Header and rows, shortened from the least important column until they fit. */
@@ -77,6 +87,7 @@ export function renderDemo(state: DemoState, style: TableStyle): string[] {
     ...renderIdentities(state.rows, style),
     ...renderProof(state, style),
     ...renderControl(state, style),
+    ...renderDetected(state, style),
     ...findings(state).map(({ text, code }) =>
       paint(`${clip(`finding: ${text}`, style.width - code.length - 4)}  [${code}]`, 'bad', style),
     ),
@@ -111,6 +122,25 @@ function renderProof({ wire }: DemoState, style: TableStyle): string[] {
     ),
     paint(clip(controlText(control), style.width), 'dim', style),
   ];
+}
+
+/** The fault that was made on purpose, whether it was found, and what else the detector finds. */
+function renderDetected({ fault, detected }: DemoState, style: TableStyle): string[] {
+  const lines: string[] = [];
+  if (fault !== undefined) {
+    const { foundAfterMs } = fault;
+    const found = foundAfterMs === undefined ? 'not found yet' : `found after ${(foundAfterMs / 1000).toFixed(1)} s`;
+    const tone = foundAfterMs === undefined ? 'warning' : 'good';
+    lines.push(paint(clip(`injected: ${FAULT_TEXT}; ${found}`, style.width), tone, style));
+  }
+  const made = fault?.finding;
+  const others = detected.filter(({ code, subject }) => code !== made?.code || subject !== made.subject);
+  for (const { subject, text, code, next } of made === undefined ? others : [made, ...others]) {
+    const sentence = clip(`found: ${subject}`, style.width - code.length - 4);
+    lines.push(paint(`${sentence}  [${code}]`, 'warning', style), clip(`  ${text}`, style.width));
+    lines.push(clip(`  next: ${next}`, style.width));
+  }
+  return lines;
 }
 
 /** What editing the objects did; nothing while nobody has. */
@@ -150,9 +180,30 @@ export function tlsText({ group: exchange, suite }: SeenTls): string {
   return `mTLS  ${hybrid} · ${short}`;
 }
 
-function rate({ calls, edge }: DemoRow): Cell {
-  if (calls === undefined) return { text: UNKNOWN };
-  const perSecond = edge.now === 'denied' ? calls.failedPerSecond + calls.callsPerSecond : calls.callsPerSecond;
+/** Status classes of the last seconds where they are HTTP, else the name of the protocol. */
+function layer7({ traffic }: DemoRow): Cell {
+  if (traffic === undefined) return { text: UNKNOWN };
+  const { statuses, protocols } = traffic;
+  const all = statuses.reduce((sum, count) => sum + count, 0);
+  if (all === 0) {
+    const [name] = protocols.flatMap(protocol => PROTOCOLS[protocol] ?? []);
+    return { text: name ?? UNKNOWN };
+  }
+  const failed = statuses[4] ?? 0;
+  if (failed === all) return { text: '5xx', tone: 'bad' };
+  if (failed > 0) return { text: `${Math.max(1, Math.min(99, Math.round((100 * failed) / all)))}% 5xx`, tone: 'bad' };
+  return { text: statuses.flatMap((count, i) => (count > 0 ? [`${i + 1}xx`] : [])).join(' ') };
+}
+
+function bytes({ traffic }: DemoRow): Cell {
+  if (traffic === undefined) return { text: UNKNOWN };
+  const { bytesPerSecond: each } = traffic;
+  return { text: each >= 1e6 ? `${number(each / 1e6)} MB/s` : `${number(each / 1e3)} kB/s` };
+}
+
+function rate({ traffic, edge }: DemoRow): Cell {
+  if (traffic === undefined) return { text: UNKNOWN };
+  const perSecond = edge.now === 'denied' ? traffic.deniedPerSecond : traffic.requestsPerSecond;
   return { text: `${number(perSecond)} /s` };
 }
 

@@ -1,8 +1,10 @@
 // The demo's answer: edges with what was measured on them, the proof of the wire, and what is wrong, as one document.
 // Pure. A finding is a sentence with a code; without findings the exit status is 0. Who edits the objects decides who may
 // talk, so from then on a denial that is missing, or new, is no finding; encryption always counts.
+import type { Finding as Detected } from '@ambit/insight';
 import type { Edge } from './edges.ts';
-import type { CallSummary } from './statistics.ts';
+import type { TrafficSummary } from './edge-traffic.ts';
+import { FAULT_TEXT, type FaultState } from './fault.ts';
 import type { WireCounts } from './wire-judge.ts';
 import type { WireState } from './wire-watch.ts';
 
@@ -15,8 +17,8 @@ export interface Finding {
 
 export interface DemoRow {
   readonly edge: Edge;
-  /** As the calling program measured; undefined when it did not report on this edge. */
-  readonly calls: CallSummary | undefined;
+  /** As the proxies measured; undefined while they told nothing of this edge. */
+  readonly traffic: TrafficSummary | undefined;
   /** As the shop comes. */
   readonly expected: Expectation | undefined;
   /** As the objects in force have it; the same until somebody edits them. */
@@ -54,6 +56,10 @@ export interface DemoState {
   readonly wire: WireState | undefined;
   readonly control: ControlState;
   readonly droppedRecords: number;
+  /** Undefined while none was made. */
+  readonly fault: FaultState | undefined;
+  /** What the detector finds wrong now. */
+  readonly detected: readonly Detected[];
 }
 
 /** Share of packets that may be left unjudged because the kernel dropped frames of the capture. */
@@ -79,7 +85,7 @@ const ORDER: readonly (Expectation | undefined)[] = ['encrypted', 'denied', unde
 export function makeRows(
   edges: readonly Edge[],
   expected: readonly Expected[],
-  callsOf: (source: string, destination: string) => CallSummary | undefined,
+  trafficOf: (source: string, destination: string) => TrafficSummary | undefined,
 ): DemoRow[] {
   const isSame = (edge: { source: string; destination: string }, other: Expected): boolean =>
     edge.source === other.source && edge.destination === other.destination;
@@ -92,7 +98,7 @@ export function makeRows(
   return all
     .map(edge => {
       const { want, configured } = expected.find(item => isSame(edge, item)) ?? {};
-      return { edge, calls: callsOf(edge.source, edge.destination), expected: want, configured };
+      return { edge, traffic: trafficOf(edge.source, edge.destination), expected: want, configured };
     })
     .toSorted((a, b) => rank(a) - rank(b));
 }
@@ -101,9 +107,12 @@ export function isEncrypted(edge: Edge): boolean {
   return edge.encryptedConnections > 0 && edge.plaintextConnections === 0 && edge.tls !== undefined;
 }
 
-export function findings({ rows, wire, control }: DemoState): Finding[] {
+export function findings({ rows, wire, control, fault }: DemoState): Finding[] {
   return [
     ...rows.flatMap(control.isEdited ? encryptionFindings : rowFindings),
+    ...(fault === undefined || fault.finding !== undefined || control.isEdited
+      ? []
+      : [{ code: 'demo.fault_not_found', text: `the detector did not find that ${FAULT_TEXT}` }]),
     ...(wire === undefined ? [] : wireFindings(wire)),
     ...(control.failure === undefined
       ? []
@@ -180,6 +189,8 @@ export function toDocument(state: DemoState, facts: DocumentFacts): Record<strin
     edges: state.rows.map(edgeDocument),
     proof: state.wire === undefined ? null : proofDocument(state.wire),
     control: controlDocument(state.control),
+    fault: state.fault === undefined ? null : faultDocument(state.fault),
+    detected: state.detected.map(detectedDocument),
     droppedRecords: state.droppedRecords,
   };
 }
@@ -188,7 +199,20 @@ function controlDocument({ failure, isEdited, ...facts }: ControlState): Record<
   return { ...facts, edited: isEdited, failure: failure ?? null };
 }
 
-function edgeDocument({ edge, calls, expected, configured }: DemoRow): Record<string, unknown> {
+function faultDocument({ finding, foundAfterMs }: FaultState): Record<string, unknown> {
+  return {
+    injected: FAULT_TEXT,
+    foundAfterSeconds: seconds(foundAfterMs),
+    finding: finding === undefined ? null : detectedDocument(finding),
+  };
+}
+
+/** Without its times, which are those of the detector's short minutes. */
+function detectedDocument({ code, subject, severity, text, next, evidence }: Detected): Record<string, unknown> {
+  return { code, subject, severity, text, next, evidence };
+}
+
+function edgeDocument({ edge, traffic, expected, configured }: DemoRow): Record<string, unknown> {
   const { tls } = edge;
   return {
     source: edge.source,
@@ -207,14 +231,24 @@ function edgeDocument({ edge, calls, expected, configured }: DemoRow): Record<st
     denied: edge.denied,
     policy: edge.policy ?? null,
     reason: edge.reason ?? null,
-    // Connections that stay open have no bytes in a record yet: the calling program counts them.
-    bytes: Math.max(edge.bytes, calls?.bytes ?? 0),
-    requests: calls?.calls ?? null,
-    failedRequests: calls?.failed ?? null,
-    requestsPerSecond: calls === undefined ? null : round(calls.callsPerSecond),
-    p50Seconds: seconds(calls?.p50Ms),
-    p99Seconds: seconds(calls?.p99Ms),
+    bytes: Math.max(
+      edge.bytes,
+      traffic === undefined ? 0 : traffic.totals.bytesToServer + traffic.totals.bytesToClient,
+    ),
+    bytesPerSecond: traffic === undefined ? null : round(traffic.bytesPerSecond),
+    protocols: traffic?.protocols ?? [],
+    requests: traffic?.totals.requests ?? null,
+    failedRequests: traffic?.totals.requestErrors ?? null,
+    statuses: traffic === undefined ? null : statusDocument(traffic.totals.statuses),
+    requestsPerSecond: traffic === undefined ? null : round(traffic.requestsPerSecond),
+    p50Seconds: seconds(traffic?.p50Ms),
+    p99Seconds: seconds(traffic?.p99Ms),
   };
+}
+
+/** Since the start, by HTTP status class; classes without a response are absent. */
+function statusDocument(statuses: readonly number[]): Record<string, number> {
+  return Object.fromEntries(statuses.flatMap((count, i) => (count > 0 ? [[`${i + 1}xx`, count]] : [])));
 }
 
 function proofDocument({ betweenNodes, control }: WireState): Record<string, unknown> {

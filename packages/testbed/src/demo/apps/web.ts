@@ -3,7 +3,6 @@
 import { Agent, createServer } from 'node:http';
 import { setTimeout as delay } from 'node:timers/promises';
 import { ask } from './http-caller.ts';
-import { CallReporter } from './reporter.ts';
 
 const [url = '', pauseMs = '20', address = '::'] = process.argv.slice(2);
 const CONNECTIONS = 4;
@@ -11,11 +10,10 @@ const RETRY_MS = 250;
 
 createServer((_request, response) => response.end('Welcome to the shop.\n')).listen(8080, address);
 
-const reporter = new CallReporter('shop/cart');
 const agent = new Agent({ keepAlive: true, maxSockets: CONNECTIONS });
 async function drive(): Promise<never> {
   for (;;) {
-    const isOk = await ask(url, agent, reporter);
+    const isOk = await ask(url, agent);
     await delay(isOk ? Number(pauseMs) : RETRY_MS);
   }
 }
