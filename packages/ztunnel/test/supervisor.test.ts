@@ -54,6 +54,8 @@ interface World {
   readonly forgotten: string[];
   readonly states: Map<string, CertificateState>;
   readonly lines: string[];
+  /** Workers that ended. */
+  readonly gone: number[];
   records: number;
 }
 
@@ -70,6 +72,7 @@ async function withWorkers(
   const lines: string[] = [];
   const log = new Log({ write: line => lines.push(line), now: () => 0 }, { format: 'plain', filter });
   const states = new Map<string, CertificateState>();
+  const gone: number[] = [];
   const [wanted, forgotten]: [string[], string[]] = [[], []];
   const identities: IdentityStore = {
     want: identity => void wanted.push(identity),
@@ -86,6 +89,7 @@ async function withWorkers(
       random: () => 0.5,
       log: log.scope('ztunnel::supervisor'),
       onRecords: () => world.records++,
+      onWorkerGone: index => void gone.push(index),
       ...(lookup === undefined ? {} : { lookup }),
     },
     {
@@ -97,7 +101,7 @@ async function withWorkers(
       answerTimeoutMs,
     },
   );
-  const world: World = { supervisor, mesh, ear: new Ear(name), wanted, forgotten, states, lines, records: 0 };
+  const world: World = { supervisor, mesh, ear: new Ear(name), wanted, forgotten, states, lines, gone, records: 0 };
   try {
     await supervisor.start();
     await run(world);
@@ -217,7 +221,7 @@ test('workload, policies and certificates reach every worker, and questions abou
   }));
 
 test('a worker that dies is replaced and told everything again', () =>
-  withWorkers(2, async ({ supervisor, mesh, ear, states, lines }) => {
+  withWorkers(2, async ({ supervisor, mesh, ear, states, lines, gone }) => {
     addWorkload(mesh);
     const material = { identity: IDENTITY, certChainPem: 'c', privateKeyPem: 'k', rootsPem: 'r' };
     states.set(IDENTITY, { kind: 'available', certificate: { material, notBeforeMs: 0, notAfterMs: 1 } });
@@ -241,6 +245,7 @@ test('a worker that dies is replaced and told everything again', () =>
       lines.join('\n'),
     );
     assert.ok(supervisor.stats.workersReplaced >= 1);
+    assert.deepEqual([...new Set(gone)], [1]);
     await supervisor.closePod('b', 'immediate', 0);
     const failure = await crash;
     assert.equal(failure?.code, 'drain.pod_removed');
