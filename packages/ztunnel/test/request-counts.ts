@@ -40,7 +40,7 @@ export class RequestCounts {
     name: string,
     labels: Readonly<Record<string, string>> = {},
   ): Promise<Series[]> {
-    const text = await this.#ask(end, '15020/metrics');
+    const text = await this.#ask(end, '15020/metrics', name);
     return text.split('\n').flatMap(line => {
       if (!line.startsWith(name)) return [];
       const found = readSeries(line);
@@ -104,9 +104,11 @@ export class RequestCounts {
     return { source, destination };
   }
 
-  async #ask(end: keyof AtEnds<unknown>, url: string): Promise<string> {
+  /** Lines that begin with a word; all of them may be more than a test's pipe keeps. */
+  async #ask(end: keyof AtEnds<unknown>, url: string, word = ''): Promise<string> {
     const { processes } = this.#bed.node(this.#ztunnels[end].node.name);
-    const { code, stdout, stderr } = await processes.run('curl', ['-sS', '-m', '20', `localhost:${url}`], {
+    const script = 'set -o pipefail; curl -sSf -m 20 "localhost:$1" | { grep "^$2" || [ $? = 1 ]; }';
+    const { code, stdout, stderr } = await processes.run('bash', ['-c', script, 'bash', url, word], {
       timeoutMs: 25_000,
     });
     assert.equal(code, 0, stderr);
