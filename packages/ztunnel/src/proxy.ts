@@ -40,6 +40,7 @@ export interface ProxyOptions {
 }
 
 const ANSWER_TIMEOUT_MS = 10_000;
+const START_TIMEOUT_MS = 30_000;
 const FLUSH_MS = 500;
 const TIDY_MS = 4000;
 const POD_STATES = { opening: 'Pending', open: 'Up', closing: 'Draining' } as const;
@@ -106,6 +107,7 @@ export class Proxy {
           searchDomains: undefined,
         },
         answerTimeoutMs: ANSWER_TIMEOUT_MS,
+        startTimeoutMs: START_TIMEOUT_MS,
       },
     );
     this.#resolvers = new ResolverFile(config.resolvConf, {

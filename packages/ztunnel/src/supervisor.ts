@@ -54,8 +54,10 @@ export interface SupervisorOptions {
   readonly settings: WorkerSettings;
   readonly routes: RouteOptions;
   readonly names: DnsSettings;
-  /** How long a worker may take to start, and to open a pod. */
+  /** How long a worker may take to open a pod, and to start where `startTimeoutMs` says nothing else. */
   readonly answerTimeoutMs: number;
+  /** Workers start beside the reading of the mesh, on a machine that may be starting everything else too. */
+  readonly startTimeoutMs?: number;
 }
 
 /** Counted since the start; gauges say so. */
@@ -130,16 +132,16 @@ export class Supervisor {
 
   /** Starts all workers. @throws worker.died when one does not get ready in time */
   async start(): Promise<void> {
-    const { answerTimeoutMs, workers, settings } = this.#options;
+    const { answerTimeoutMs, startTimeoutMs = answerTimeoutMs, workers, settings } = this.#options;
     this.#mode = 'running';
-    const ready = this.#workers.start(answerTimeoutMs);
+    const ready = this.#workers.start(startTimeoutMs);
     if (this.#resolvers !== undefined) this.#workers.broadcast({ type: 'resolvers', set: this.#resolvers });
     if (await ready) {
       if (this.#mode === 'running' && workers > 1 && settings.tlsRecords === 'own') this.#rebalancing.start();
       return;
     }
     await this.stop();
-    throw new ZtunnelError('worker.died', `not all data workers were ready within ${answerTimeoutMs} ms`);
+    throw new ZtunnelError('worker.died', `not all data workers were ready within ${startTimeoutMs} ms`);
   }
 
   /** The pod of that uid, while it is open. */
