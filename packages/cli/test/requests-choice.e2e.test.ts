@@ -5,9 +5,9 @@ import http from 'node:http';
 import { after, before, describe, test } from 'node:test';
 import { type Pod, sandboxSkip, type ZtunnelProcess } from '@ambit/testbed';
 import { AgentUnderTest, asAgentPod } from '../../cni/test/agent-under-test.ts';
-import { makeMesh, type Mesh, startOurs } from './e2e-mesh.ts';
-import { Net } from './e2e-net.ts';
-import { RequestCounts } from './request-counts.ts';
+import { makeMesh, type Mesh, startOurs } from '../../ztunnel/test/e2e-mesh.ts';
+import { Net } from '../../ztunnel/test/e2e-net.ts';
+import { RequestCounts } from '../../ztunnel/test/request-counts.ts';
 
 const WEB = 8080;
 const OTHER = 8081;
