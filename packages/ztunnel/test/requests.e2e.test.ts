@@ -164,7 +164,7 @@ describe('requests read on the way', { skip: sandboxSkip() || missing('wrk', 'h2
     test('of wrk', { timeout: TIMEOUT_MS }, async () => {
       await compare(async () => {
         const stdout = await wrk({ port: SLOW, requests: PACED, connections: 16, batch: 1 });
-        const of = (share: string): number => milliseconds(new RegExp(`${share}%\\s+(\\S+)`).exec(stdout)?.[1]);
+        const of = (share: string): number => milliseconds(new RegExp(`^ +${share}% +(\\S+)`, 'm').exec(stdout)?.[1]);
         return { p50: of('50'), p99: of('99') };
       }, SLOW);
     });
