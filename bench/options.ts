@@ -1,7 +1,7 @@
 // The command line of the benchmark, parsed once. Pure but for the list of candidates that this machine can run.
 import { parseArgs } from 'node:util';
 
-export const CANDIDATES = ['direct', 'ambit', 'ambit-1', 'rust', 'haproxy', 'nginx'] as const;
+export const CANDIDATES = ['direct', 'ambit', 'ambit-off', 'ambit-1', 'rust', 'haproxy', 'nginx'] as const;
 export type CandidateName = (typeof CANDIDATES)[number];
 
 export const ROWS = [
@@ -54,7 +54,7 @@ export function parseOptions(argv: readonly string[]): BenchOptions {
   const isQuick = values.quick;
   return {
     isQuick,
-    candidates: pick(values.candidates, CANDIDATES, isQuick ? ['direct', 'ambit', 'rust'] : CANDIDATES),
+    candidates: pick(values.candidates, CANDIDATES, isQuick ? ['direct', 'ambit', 'ambit-off', 'rust'] : CANDIDATES),
     rows: pick(values.only, ROWS, isQuick ? ROWS.filter(row => row !== 'memory') : ROWS),
     rounds: count(values.rounds, isQuick ? 1 : 3),
     workers: count(values.workers, 2),

@@ -45,7 +45,7 @@ export async function setStage(candidate: CandidateName, options: StageOptions):
   const bed = closers.use(
     await Testbed.create({ nodes: ['n1', 'n2'], devCa: { certPath: rootCertPath, keyPath: rootKeyPath } }),
   );
-  const isMesh = candidate === 'ambit' || candidate === 'ambit-1' || candidate === 'rust';
+  const isMesh = ['ambit', 'ambit-off', 'ambit-1', 'rust'].includes(candidate);
   const addPod = async (node: string, name: string, enrolled: boolean) =>
     bed.addPod({ node, name, namespace: 'shop', serviceAccount: name, enrolled });
   const client = await addPod('n1', 'web', isMesh);
@@ -89,6 +89,10 @@ async function startProxies(
       return startChain(candidate, pods, options);
     case 'ambit':
       return startZtunnels(bed, [process.execPath, CLI, 'ztunnel'], ambitEnvironment(options, options.workers));
+    case 'ambit-off': {
+      const env = { ...ambitEnvironment(options, options.workers), AMBIT_L7: 'off' };
+      return startZtunnels(bed, [process.execPath, CLI, 'ztunnel'], env);
+    }
     case 'ambit-1':
       return startZtunnels(bed, [process.execPath, CLI, 'ztunnel'], ambitEnvironment(options, 1));
     case 'rust': {
