@@ -33,7 +33,7 @@ export class RequestTallies {
   }
 
   add(request: L7Request, labels: TallyLabels): void {
-    const tally = this.#kinds.find(kind => isSameKind(kind, request, labels)) ?? this.#open(request, labels);
+    const tally = this.#find(request, labels) ?? this.#open(request, labels);
     if (tally === undefined) {
       this.#untallied++;
       return;
@@ -52,7 +52,7 @@ export class RequestTallies {
   /** Messages of a call whose end will be another `add`: a kind without requests, if there are none like it. */
   addMessages({ protocol, status, requestMessages, responseMessages }: L7Messages, labels: TallyLabels): void {
     const call = { protocol, status };
-    const tally = this.#kinds.find(kind => isSameKind(kind, call, labels)) ?? this.#open(call, labels);
+    const tally = this.#find(call, labels) ?? this.#open(call, labels);
     if (tally === undefined) return;
     tally.requestMessages += requestMessages;
     tally.responseMessages += responseMessages;
@@ -69,6 +69,12 @@ export class RequestTallies {
     this.#kinds = [];
     this.#untallied = 0;
     return taken;
+  }
+
+  // A loop, since this runs for each request and a closure would be made for each.
+  #find(request: Kind, labels: TallyLabels): Tally | undefined {
+    for (const kind of this.#kinds) if (isSameKind(kind, request, labels)) return kind;
+    return undefined;
   }
 
   #open({ protocol, status, grpcStatus, error, flags }: Kind, { method, path }: TallyLabels): Tally | undefined {

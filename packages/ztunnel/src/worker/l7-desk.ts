@@ -143,6 +143,7 @@ export class L7Desk {
   labelsOf({ protocol, method, path }: Pick<L7Request, 'protocol' | 'method' | 'path'>): TallyLabels {
     const { settings } = this;
     const isHttp = protocol === 'http' || protocol === 'grpc';
+    if (isHttp && !settings.method && !settings.path) return NO_LABELS;
     return {
       method: !isHttp || settings.method ? method : '',
       path: isHttp && settings.path ? this.#templateOf(path) : '',
@@ -169,6 +170,9 @@ export class L7Desk {
     });
   }
 }
+
+/** What most requests are counted by. */
+const NO_LABELS: TallyLabels = { method: '', path: '' };
 
 /** One connection that is read. */
 export class ReadConnection implements L7Listener {
