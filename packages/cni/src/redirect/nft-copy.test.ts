@@ -1,7 +1,7 @@
 // The copy against libnftables and nft's own tool: what it makes, and what it takes for equal.
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { createNetNs, type NetNs, runNft } from '@ambit/native';
+import { createNetNs, type NetNs, openUdp, runNft, send, Slab, startConnect } from '@ambit/native';
 import { netNsSkip, podLikeNetNs, runIn, toolSkip } from './netns-testing.ts';
 import { NftCopy } from './nft-copy.ts';
 import { REDIRECT_TABLES, renderNftRedirect } from './nft-redirect.ts';
@@ -35,6 +35,13 @@ function copyOf(plan: RedirectPlan): NftCopy {
 function rulesIn(netns: NetNs): string {
   const listing = netns.run(() => runNft({ nftables: [{ list: { ruleset: null } }] }, { stateless: true }));
   return JSON.stringify(listing).replaceAll(/"handle": ?\d+/g, '"handle":0');
+}
+
+/** One packet for counters to count; nobody is at that port. */
+function sendDatagram(): void {
+  using fd = openUdp('ipv4');
+  startConnect(fd, { ip: '127.0.0.1', port: 9 });
+  assert.equal(send(fd, Slab.allocate(8), 0, 8), 8);
 }
 
 describe('a copy of the tables', { skip: netNsSkip() }, () => {
@@ -113,7 +120,7 @@ describe('a copy of the tables', { skip: netNsSkip() }, () => {
     using netns = podLikeNetNs();
     const copy = copyOf(PLAN);
     netns.run(() => copy.load());
-    runIn(netns, 'bash', ['-c', 'echo > /dev/udp/127.0.0.1/9']);
+    netns.run(sendDatagram);
     const counters = runIn(netns, 'nft', ['list ruleset']);
     assert.match(counters, /counter packets [1-9]/);
     assert.ok(netns.run(() => copy.isHere()));
