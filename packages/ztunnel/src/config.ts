@@ -88,6 +88,8 @@ export interface Config extends ControlPlaneConfig, DnsConfig, L7Config, AccessL
   readonly recordsPath: string | undefined;
   /** Loopback port of config_dump; `proxyAdminPort` of the proxy configuration. */
   readonly adminPort: number;
+  /** The one address of the metrics' port; undefined: every address, as upstream. */
+  readonly statsAddress: Ip | undefined;
   /** Port of the metrics; `statsPort` of the proxy configuration. */
   readonly statsPort: number;
   /** Lines that one metric may have before what is new goes to overflow series. */
@@ -206,6 +208,7 @@ export function parseConfig(env: Environment, inputs: ConfigInputs): Config {
     forward: parseDedicatedOnly(read, proxyMode, 'AMBIT_FORWARD', parseSocketAddress),
     recordsPath: read.text('AMBIT_RECORDS_PATH') || undefined,
     adminPort: inputs.proxyConfig?.proxyAdminPort ?? DEFAULT_ADMIN_PORT,
+    statsAddress: parseStatsAddress(read) ?? bindAddress,
     statsPort: inputs.proxyConfig?.statsPort ?? DEFAULT_STATS_PORT,
     metricsMaxSeries: parseMaxSeries(read),
     metricsIdleMs: parsePositiveDuration(read, 'AMBIT_METRICS_IDLE', HOUR_MS),
@@ -299,6 +302,14 @@ function parseFrameBytes(read: EnvReader): number {
     throw read.invalid('HTTP2_FRAME_SIZE', String(bytes), `HTTP/2 allows ${MIN_FRAME} to ${MAX_FRAME}`);
   }
   return bytes;
+}
+
+function parseStatsAddress(read: EnvReader): Ip | undefined {
+  const text = read.text('AMBIT_METRICS_ADDRESS') ?? '';
+  if (text === '') return undefined;
+  const address = parseIp(text);
+  if (address === undefined) throw read.invalid('AMBIT_METRICS_ADDRESS', text, 'not an address');
+  return address;
 }
 
 function parseMaxSeries(read: EnvReader): number {

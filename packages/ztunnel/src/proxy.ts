@@ -230,11 +230,11 @@ export class Proxy {
 
   /** As with the admin port: one that is taken costs the view, never the service. */
   async #serveStats(): Promise<HttpListener | undefined> {
-    const { ipv6Enabled, bindAddress } = this.#config;
+    const { ipv6Enabled, statsAddress } = this.#config;
     const port = this.#options.statsPort ?? this.#config.statsPort;
     const refresh = (): Promise<void> => this.#telemetry.refresh();
     try {
-      const listen = { port, ipv6: ipv6Enabled, address: bindAddress };
+      const listen = { port, ipv6: ipv6Enabled, address: statsAddress };
       return await serveStats({ registry: this.#telemetry.registry, refresh }, listen);
     } catch (error) {
       const fields: Fields = [

@@ -147,6 +147,8 @@ export class Supervisor {
       POD_NAMESPACE: ROOT_NAMESPACE,
       SERVICE_ACCOUNT: ZTUNNEL_ACCOUNT,
       INPOD_UDS: this.#paths.ztunnelSocket,
+      // What the machine's workloads do is nobody's business among them.
+      AMBIT_METRICS_ADDRESS: '127.0.0.1',
     };
   }
 

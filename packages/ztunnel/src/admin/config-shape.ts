@@ -9,7 +9,7 @@ import type { Shape } from './mesh-shapes.ts';
 
 export function configShape(config: Config): Shape {
   const any = config.bindAddress ?? (config.ipv6Enabled ? '::' : '0.0.0.0');
-  const at = (port: number): string => (any.includes(':') ? `[${any}]:${port}` : `${any}:${port}`);
+  const at = (port: number, ip: string = any): string => (ip.includes(':') ? `[${ip}]:${port}` : `${ip}:${port}`);
   const { dedicatedWorkload } = config;
   return {
     adminAddr: { Localhost: [config.ipv6Enabled, config.adminPort] },
@@ -64,7 +64,7 @@ export function configShape(config: Config): Shape {
       userTimeoutEnabled: config.userTimeoutEnabled,
     },
     socks5Addr: config.socks5Enabled ? { Localhost: [config.ipv6Enabled, SOCKS5_PORT] } : null,
-    statsAddr: { SocketAddr: at(config.statsPort) },
+    statsAddr: { SocketAddr: at(config.statsPort, config.statsAddress) },
     windowSize: config.streamWindowBytes,
     xdsAddress: config.xds?.url ?? null,
     xdsHeaders: headersShape(config.xds),

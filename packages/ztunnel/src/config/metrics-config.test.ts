@@ -10,6 +10,9 @@ test('bounds of the metrics have defaults and limits', () => {
   const { statsPort, metricsMaxSeries, metricsIdleMs } = parseConfig(BASE, INPUTS);
   assert.deepEqual([statsPort, metricsMaxSeries, metricsIdleMs], [15_020, 50_000, 3_600_000]);
   const set = parseConfig({ ...BASE, AMBIT_METRICS_MAX_SERIES: '2000', AMBIT_METRICS_IDLE: '10m' }, INPUTS);
+  const { statsAddress } = parseConfig({ ...BASE, AMBIT_METRICS_ADDRESS: '127.0.0.1' }, INPUTS);
+  assert.equal(statsAddress, '127.0.0.1');
+  assert.throws(() => parseConfig({ ...BASE, AMBIT_METRICS_ADDRESS: 'here' }, INPUTS), /not an address/);
   assert.deepEqual([set.metricsMaxSeries, set.metricsIdleMs], [2000, 600_000]);
   const few = { ...BASE, AMBIT_METRICS_MAX_SERIES: '5' };
   assert.throws(() => parseConfig(few, INPUTS), /AMBIT_METRICS_MAX_SERIES=5 \(must be at least 100\)/);
