@@ -188,5 +188,5 @@ else:
 `;
 
 const PORTS = `for port in 15000 15008 15010 15012 15014 15016 15020 15021 15053 8000; do
-  timeout 2 bash -c "exec 3<>/dev/tcp/10.62.0.1/$port" 2>/dev/null && echo $port
+  timeout 2 bash --norc -c "exec 3<>/dev/tcp/10.62.0.1/$port" 2>/dev/null && echo $port
 done; true`;

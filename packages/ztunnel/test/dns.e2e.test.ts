@@ -88,7 +88,7 @@ describe('the DNS proxy', { skip: sandboxSkip() || missing('dig', 'unbound') }, 
       onN1,
       line => line['src.workload'] === 'four' && /^\d{5}$/.test(String(line['domain'])),
     );
-    const flood = four.exec('bash', ['-c', FLOOD], { stdio: 'ignore' });
+    const flood = four.exec('bash', ['--norc', '-c', FLOOD], { stdio: 'ignore' });
     await flooding;
     // New names, for which the main thread and the resolver are asked as for those of the flood.
     for (let round = 0; round < 10; round++) {
