@@ -64,6 +64,8 @@ const WHOLE_EVERY = 2;
 const SLICE_MS = 4;
 /** Between two turns, so that many small reasons are one. */
 const MIN_PAUSE_MS = 25;
+/** A ztunnel that comes or goes concerns every pod, and asking costs nothing. */
+const ZTUNNEL_WATCH_MS = 500;
 /** First looks that become due within this time are one turn. */
 const FIRST_LOOKS_MS = 250;
 /** How long a run that was asked for waits for second looks and for repairs. */
@@ -88,6 +90,7 @@ export class Auditor {
   #sweeps = 0;
   #hasWaitingCanaries = false;
   #timer: NodeJS.Timeout | undefined;
+  #ztunnelWatch: NodeJS.Timeout | undefined;
   /** One turn at a time. */
   #tail: Promise<void> = Promise.resolve();
   /** Runs that want nothing mended. */
@@ -128,12 +131,19 @@ export class Auditor {
   /** Begins to look, on its own, until `close`. */
   start(): void {
     this.#schedule(0);
+    let hadZtunnel = this.#deps.subject.ztunnels() > 0;
+    this.#ztunnelWatch = setInterval(() => {
+      const hasZtunnel = this.#deps.subject.ztunnels() > 0;
+      if (hasZtunnel !== hadZtunnel) this.#lookSoon(undefined);
+      hadZtunnel = hasZtunnel;
+    }, ZTUNNEL_WATCH_MS).unref();
   }
 
   /** Ends looking; repairs under way go on. Closing twice is fine. */
   async close(): Promise<void> {
     this.#ending.abort();
     clearTimeout(this.#timer);
+    clearInterval(this.#ztunnelWatch);
     await this.#tail;
     await this.#rounds.idle();
   }
