@@ -1,7 +1,7 @@
 // One proxy's connection to the node agent: waits for its hello, then sends requests one at a time, the next only after
 // the answer to the one before. Whatever the peer does wrong ends this connection and nothing else; each request that was
 // waiting is told so. Owns the socket. Deadlines: hello and every answer.
-import { Errno, EventMask, type Fd, type Reactor, type Registration, type SeqPacket } from '@ambit/native';
+import { Errno, EventMask, type Fd, type Reactor, type Registration, type SeqPacket, SysError } from '@ambit/native';
 import {
   type Ack,
   decodeAck,
@@ -124,13 +124,23 @@ export class ZdsSession {
   /** Edge-triggered: reads until there is no more. */
   #readAll(): void {
     while (this.#state.kind !== 'ended') {
-      const got = this.#socket.receive(MAX_ZDS_PACKET_BYTES, 1);
+      const got = this.#receive();
       if (got.kind === 'again') return;
       if (got.kind === 'end') return this.#end(disconnected('the proxy hung up'));
       const strays = got.fds.length;
       for (const fd of got.fds) fd.close();
       if (strays > 0 || got.truncated) this.#end(protocol('a packet that is too long or carries descriptors'));
       else this.#onPacket(got.bytes);
+    }
+  }
+
+  /** A proxy that left with packets of ours unread is told as an error; it is gone, and that is all. */
+  #receive(): ReturnType<SeqPacket['receive']> {
+    try {
+      return this.#socket.receive(MAX_ZDS_PACKET_BYTES, 1);
+    } catch (error) {
+      if (error instanceof SysError && error.code === 'ECONNRESET') return { kind: 'end' };
+      throw error;
     }
   }
 
