@@ -6,7 +6,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, test, type TestContext } from 'node:test';
-import { ownedFdCount, Reactor } from '@ambit/native';
+import { EventMask, ownedFdCount, Reactor, SeqPacket } from '@ambit/native';
 import { encodeAck, encodeHello, type WorkloadInfo } from '@ambit/wire';
 import { FakeProxy, namespaceIdentity } from '../../test/fake-proxy.ts';
 import { CniError } from '../errors.ts';
@@ -138,6 +138,21 @@ describe('the ZDS server', () => {
     );
     await enrolled;
     await agent.whenSynced(soon());
+  });
+
+  test('a proxy that leaves with a packet unread is gone, and nothing else is', async t => {
+    const { agent, held, proxy } = await bench(t);
+    agent.add('u1', INFO, held);
+    using arrivals = new Reactor();
+    const rude = SeqPacket.connect(agent.path);
+    let hasMail = false;
+    arrivals.add(rude.fd, { onEvents: mask => void (hasMail ||= (mask & EventMask.IN) !== 0) });
+    rude.send(encodeHello());
+    while (!hasMail) await arrivals.pollAsync(-1);
+    // The kernel tells the agent of such an end as an error.
+    rude.close();
+    await proxy().takeSnapshot();
+    await agent.enrolled('u1', soon());
   });
 
   test('adds through the newest proxy, removes through all, and falls back to the one before', async t => {
