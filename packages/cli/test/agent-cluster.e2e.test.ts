@@ -6,11 +6,11 @@ import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { Reactor } from '@ambit/native';
 import { type PodNet, SANDBOX_DIR, sandboxSkip, Topology, WatchedProcess } from '@ambit/testbed';
 import { askHttp } from '../../cni/test/agent-socket.ts';
 import { FakeProxy } from '../../cni/test/fake-proxy.ts';
 import { type ApiServer, startApiServer } from '../../kube/test/api-server.ts';
+import { polled } from './polled-reactor.ts';
 
 const MAIN = join(import.meta.dirname, '../src/main.ts');
 const STATUS = 'ambient.istio.io/redirection';
@@ -199,20 +199,4 @@ function statusOf(server: ApiServer): string | undefined {
     | { readonly metadata: { readonly annotations?: Readonly<Record<string, string>> } }
     | undefined;
   return pod?.metadata.annotations?.[STATUS];
-}
-
-function polled() {
-  const reactor = new Reactor();
-  const running = { is: true };
-  const polling = (async () => {
-    while (running.is) await reactor.pollAsync(-1);
-  })();
-  return {
-    reactor,
-    [Symbol.asyncDispose]: async () => {
-      running.is = false;
-      reactor.close();
-      await polling;
-    },
-  };
 }

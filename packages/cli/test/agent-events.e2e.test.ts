@@ -5,12 +5,13 @@ import { spawn } from 'node:child_process';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
-import { listenTcp, NetNs, Reactor } from '@ambit/native';
+import { listenTcp, NetNs } from '@ambit/native';
 import { encodeFrame, NftablesBackend } from '@ambit/cni';
 import { SANDBOX_DIR, sandboxSkip, Topology, WatchedProcess } from '@ambit/testbed';
 import { sendFrame } from '../../cni/test/agent-socket.ts';
 import { FakeProxy } from '../../cni/test/fake-proxy.ts';
 import { startApiServer, type StoredObject } from '../../kube/test/api-server.ts';
+import { polled } from './polled-reactor.ts';
 
 const MAIN = join(import.meta.dirname, '../src/main.ts');
 const HEALTH = 18_001;
@@ -120,20 +121,4 @@ function cniEnv(netnsPath: string): Readonly<Record<string, string>> {
 function cniConfig(ip: string): string {
   const prevResult = { cniVersion: '1.0.0', ips: [{ address: `${ip}/32` }] };
   return JSON.stringify({ cniVersion: '1.0.0', name: 'net', type: 'ambit-cni', prevResult });
-}
-
-function polled() {
-  const reactor = new Reactor();
-  const running = { is: true };
-  const polling = (async () => {
-    while (running.is) await reactor.pollAsync(-1);
-  })();
-  return {
-    reactor,
-    [Symbol.asyncDispose]: async () => {
-      running.is = false;
-      reactor.close();
-      await polling;
-    },
-  };
 }
