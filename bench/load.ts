@@ -22,11 +22,11 @@ export interface RequestLoad {
 export async function requests(
   pod: Pod,
   host: string,
-  load: { readonly connections: number; readonly seconds: number; readonly isFresh?: boolean },
+  load: { readonly connections: number; readonly seconds: number; readonly isFresh?: boolean; readonly port?: number },
 ): Promise<RequestLoad> {
   const args = ['-t1', `-c${load.connections}`, `-d${load.seconds}`, '--timeout', '2', '--latency'];
   if (load.isFresh === true) args.push('-H', 'Connection: close');
-  const url = `http://${host}:${PORTS.http}/`;
+  const url = `http://${host}:${load.port ?? PORTS.http}/`;
   const { stdout, stderr } = await pod.run('wrk', [...args, url], { timeoutMs: (load.seconds + 8) * 1_000 });
   const count = Number(/(\d+) requests in/.exec(stdout)?.[1] ?? 0);
   if (count === 0) throw new Error(`wrk got no answer: ${stderr.trim()} ${stdout.trim()}`);
@@ -54,9 +54,19 @@ const BUSY_PERIOD_MS = 200;
 export async function bulk(
   pod: Pod,
   host: string,
-  load: { readonly streams: number; readonly seconds: number; readonly isReverse?: boolean },
+  load: { readonly streams: number; readonly seconds: number; readonly isReverse?: boolean; readonly port?: number },
 ): Promise<BulkLoad> {
-  const args = ['-c', host, '-p', String(PORTS.bulk), '-t', String(load.seconds), '-P', String(load.streams), '-J'];
+  const args = [
+    '-c',
+    host,
+    '-p',
+    String(load.port ?? PORTS.bulk),
+    '-t',
+    String(load.seconds),
+    '-P',
+    String(load.streams),
+    '-J',
+  ];
   if (load.isReverse === true) args.push('-R');
   const deadline = Date.now() + BUSY_TIMEOUT_MS;
   for (;;) {

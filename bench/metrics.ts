@@ -38,6 +38,14 @@ const rate = (row: RowName, title: string, unit: string, limit?: number): Metric
   ...(limit === undefined ? {} : { target: ratio(limit) }),
 });
 
+const reading = (title: string, limit: number): Metric => ({
+  row: 'reading',
+  title,
+  unit: 'read / not read',
+  better: 'lower',
+  target: { of: 'value', limit },
+});
+
 export const METRICS = {
   keepalive64Cpu: cpu('keepalive64', 'keep-alive, 64 connections: CPU', CPU_REQUESTS, 0.6),
   keepalive64Rate: rate('keepalive64', 'keep-alive, 64 connections', 'requests/s'),
@@ -59,6 +67,8 @@ export const METRICS = {
   besideRate: rate('beside', '16 request connections beside 4 bulk streams', 'requests/s', 8),
   besideP99: cpu('beside', 'the same: p99', 'ms'),
   besideBulk: rate('beside', 'the same: bulk', 'Gbit/s'),
+  readingRequests: reading('reading requests, 64 connections: CPU', 1.12),
+  readingBulk: reading('looking at 1 bulk stream: CPU', 1.03),
   memoryFresh: {
     row: 'memory',
     title: 'memory of one fresh proxy',

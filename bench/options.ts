@@ -14,6 +14,7 @@ export const ROWS = [
   'bulk8',
   'bulk8r',
   'beside',
+  'reading',
   'memory',
 ] as const;
 export type RowName = (typeof ROWS)[number];
@@ -54,8 +55,8 @@ export function parseOptions(argv: readonly string[]): BenchOptions {
   const isQuick = values.quick;
   return {
     isQuick,
-    candidates: pick(values.candidates, CANDIDATES, isQuick ? ['direct', 'ambit', 'ambit-off', 'rust'] : CANDIDATES),
-    rows: pick(values.only, ROWS, isQuick ? ROWS.filter(row => row !== 'memory') : ROWS),
+    candidates: pick(values.candidates, CANDIDATES, isQuick ? ['direct', 'ambit', 'rust'] : CANDIDATES),
+    rows: pick(values.only, ROWS, isQuick ? ROWS.filter(row => row !== 'memory' && row !== 'reading') : ROWS),
     rounds: count(values.rounds, isQuick ? 1 : 3),
     workers: count(values.workers, 2),
     seconds: isQuick ? 2 : 3,

@@ -32,16 +32,6 @@ export interface Results {
 }
 
 const NONE = '–';
-/** CPU that may go into reading requests, as a ratio. */
-const READING_COST: readonly [MetricName, number][] = [
-  ['keepalive64Cpu', 1.12],
-  ['keepalive1Cpu', 1.12],
-  ['bulk1Cpu', 1.03],
-  ['bulk1rCpu', 1.03],
-  ['bulk8Cpu', 1.03],
-  ['bulk8rCpu', 1.03],
-];
-
 export function renderReport(results: Results): string {
   const { machine, options, samples, failures } = results;
   const candidates = options.candidates.filter(name => samples.some(sample => sample.candidate === name));
@@ -85,25 +75,11 @@ export function renderReport(results: Results): string {
       ]),
     ),
   );
-  lines.push(...readingCost(samples));
   if (failures.length > 0) {
     lines.push('', '## Failed', '');
     lines.push(...failures.map(f => `- round ${f.round + 1}, ${f.candidate}, ${f.what}: ${f.error}`));
   }
   return `${lines.join('\n')}\n`;
-}
-
-/** What reading requests costs: the same proxy with and without, in the same rounds. Empty when one was not measured. */
-function readingCost(samples: readonly Sample[]): string[] {
-  const rows = READING_COST.flatMap(([name, limit]) => {
-    const ratio = ratioOf(samples, 'ambit', 'ambit-off', name);
-    if (ratio === undefined) return [];
-    const reached = `${ratio.median <= limit ? 'yes' : '**no**'} (${digits(ratio.median)})`;
-    return [tableRow([METRICS[name].title, spreadText(ratio), `≤ ${limit}`, reached])];
-  });
-  if (rows.length === 0) return [];
-  const head = [tableRow(['work', 'on / off', 'to reach', 'reached']), tableRow(['---', '--:', '---', '---'])];
-  return ['', '## Reading requests, on against off in the same round: median (min – max)', '', ...head, ...rows];
 }
 
 function verdict(samples: readonly Sample[], name: MetricName, { target, better }: Metric): [string, string] {

@@ -5,7 +5,9 @@ import { bulk, handshakes, IdleConnections, requests } from './load.ts';
 import type { Figures, MetricName } from './metrics.ts';
 import type { BenchOptions, RowName } from './options.ts';
 import { cpuSeconds, residentKib } from './proc.ts';
+import { PORTS } from './servers.ts';
 import type { Stage } from './stage.ts';
+import { spread } from './statistics.ts';
 
 export interface RowContext {
   readonly stage: Stage;
@@ -15,6 +17,9 @@ export interface RowContext {
 /** Failures among requests above this share make a row void. */
 const MAX_FAILED_SHARE = 0.001;
 const WARM_UP_SECONDS = 1;
+/** Two pairs are 12 seconds: by then V8 has compiled what it will. */
+const READING_WARM_UP_PAIRS = 2;
+const READING_PAIRS = 5;
 /** Head start of the bulk streams, and how much longer they last than the requests beside them. */
 const BULK_LEAD_MS = 700;
 const BULK_EXTRA_SECONDS = 2;
@@ -46,6 +51,8 @@ export async function runRow(row: RowName, context: RowContext): Promise<Figures
       return bulkRow(context, { streams: 8, isReverse: true, cpuName: 'bulk8rCpu', rateName: 'bulk8rRate' });
     case 'beside':
       return besideRow(context);
+    case 'reading':
+      return readingRow(context);
     case 'memory':
       return memoryRow(context);
   }
@@ -102,6 +109,38 @@ async function handshakeRow({ stage, options }: RowContext): Promise<Figures> {
     throw new Error(`${load.failed} handshakes failed, ${load.done} did not: ${load.lastError}`);
   }
   return { handshakesCpu: (cpu * 1e6) / load.done, handshakesRate: load.done / options.seconds };
+}
+
+/**
+ * What reading costs: the same proxies carry the same load by turns to a port that is read and to one that is not, so that
+ * compiled code, memory and the machine's mood are the same for both. `ambit-off` reads neither: its ratio is the noise.
+ */
+async function readingRow({ stage, options: { seconds } }: RowContext): Promise<Figures> {
+  const { client, server, proxies } = stage;
+  const cost = async (load: () => Promise<number>) => {
+    const before = cpuSeconds(proxies);
+    const done = await load();
+    return (cpuSeconds(proxies) - before) / done;
+  };
+  const ask = (port: number) => async () =>
+    (await requests(client, server.ip4, { connections: 64, seconds, port })).requests;
+  const move = (port: number) => async () => (await bulk(client, server.ip4, { streams: 1, seconds, port })).bytes;
+  return {
+    readingRequests: await pairedRatio(async isRead => cost(ask(isRead ? PORTS.http : PORTS.httpUnread))),
+    readingBulk: await pairedRatio(async isRead => cost(move(isRead ? PORTS.bulk : PORTS.bulkUnread))),
+  };
+}
+
+/** Median of read / not read, each pair in the other order than the one before; the first pairs warm up. */
+async function pairedRatio(measure: (isRead: boolean) => Promise<number>): Promise<number> {
+  const ratios: number[] = [];
+  for (let pair = 0; pair < READING_WARM_UP_PAIRS + READING_PAIRS; pair++) {
+    const isReadFirst = pair % 2 === 0;
+    const first = await measure(isReadFirst);
+    const second = await measure(!isReadFirst);
+    if (pair >= READING_WARM_UP_PAIRS) ratios.push(isReadFirst ? first / second : second / first);
+  }
+  return spread(ratios)?.median ?? Number.NaN;
 }
 
 /** For a stage that has carried nothing yet. */

@@ -5,7 +5,10 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Pod } from '@ambit/testbed';
 
-export const PORTS = { http: 8080, bulk: 5201, echo: 9000 } as const;
+/** The same server twice where reading requests is measured: the mesh reads one port and leaves the other (`UNREAD`). */
+export const PORTS = { http: 8080, httpUnread: 8081, bulk: 5201, bulkUnread: 5202, echo: 9000 } as const;
+/** The pods' annotation `ambit.io/l7`. */
+export const UNREAD = `${PORTS.httpUnread}=off,${PORTS.bulkUnread}=off`;
 
 const READY_TIMEOUT_MS = 10_000;
 const PROBE_PERIOD_MS = 50;
@@ -15,7 +18,8 @@ export async function startServers(pod: Pod, directory: string): Promise<void> {
   const config = join(directory, 'server-nginx.conf');
   await writeFile(config, nginxConfig(directory));
   pod.exec('nginx', ['-c', config, '-e', 'stderr'], { stdio: 'ignore' });
-  pod.exec('iperf3', ['-s', '-p', String(PORTS.bulk)], { stdio: 'ignore' });
+  for (const port of [PORTS.bulk, PORTS.bulkUnread])
+    pod.exec('iperf3', ['-s', '-p', String(port)], { stdio: 'ignore' });
   const echo = join(import.meta.dirname, 'load', 'echo-server.ts');
   pod.exec(process.execPath, [echo, String(PORTS.echo)], { stdio: 'ignore' });
   const deadline = Date.now() + READY_TIMEOUT_MS;
@@ -52,6 +56,8 @@ http {
   server {
     listen ${PORTS.http} reuseport backlog=4096;
     listen [::]:${PORTS.http} reuseport backlog=4096;
+    listen ${PORTS.httpUnread} reuseport backlog=4096;
+    listen [::]:${PORTS.httpUnread} reuseport backlog=4096;
     location / { default_type text/plain; return 200 "hello from the bench\\n"; }
   }
 }`;

@@ -6,7 +6,7 @@ import { type Pod, Testbed } from '@ambit/testbed';
 import type { Certificates } from './certificates.ts';
 import { CHAIN_HANDSHAKE_PORT, startChain } from './chains.ts';
 import type { CandidateName } from './options.ts';
-import { PORTS, startServers } from './servers.ts';
+import { PORTS, startServers, UNREAD } from './servers.ts';
 
 export interface Stage extends AsyncDisposable {
   readonly client: Pod;
@@ -47,7 +47,7 @@ export async function setStage(candidate: CandidateName, options: StageOptions):
   );
   const isMesh = ['ambit', 'ambit-off', 'ambit-1', 'rust'].includes(candidate);
   const addPod = async (node: string, name: string, enrolled: boolean) =>
-    bed.addPod({ node, name, namespace: 'shop', serviceAccount: name, enrolled });
+    bed.addPod({ node, name, namespace: 'shop', serviceAccount: name, enrolled, l7: UNREAD });
   const client = await addPod('n1', 'web', isMesh);
   const server = await addPod('n2', 'cart', isMesh);
   const outsider = await addPod('n1', 'generator', false);

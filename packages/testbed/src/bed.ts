@@ -244,8 +244,9 @@ export class Testbed {
   async #enrol(pod: Pod, node: BedNode): Promise<void> {
     using netns = NetNs.open(pod.netnsPath);
     await this.#redirect.apply(netns, { ...REDIRECT_PLAN, dnsCapture: this.#dnsCapture });
-    const { name, namespace, serviceAccount } = pod;
-    node.agent.add(pod.uid, { name, namespace, serviceAccount }, pod.netnsPath);
+    const { name, namespace, serviceAccount, l7 } = pod;
+    const info = { name, namespace, serviceAccount, ...(l7 === undefined ? {} : { l7 }) };
+    node.agent.add(pod.uid, info, pod.netnsPath);
     if (node.agent.connections > 0) await node.agent.enrolled(pod.uid);
   }
 

@@ -27,6 +27,8 @@ export interface PodOptions {
   readonly locality?: Locality;
   /** How the pod's application wants inbound connections: through a PROXY header, or at another port. */
   readonly applicationTunnel?: ApplicationTunnel;
+  /** The annotation `ambit.io/l7`: whose requests are read, by port of the server. */
+  readonly l7?: string;
 }
 
 /** What a bed adds to a pod's own facts when it describes the mesh. */
@@ -45,6 +47,7 @@ export class Pod implements Netns {
   readonly serviceAccount: string;
   readonly app: string;
   readonly enrolled: boolean;
+  readonly l7: string | undefined;
   /** Kubernetes's pod UID, which enrolment goes by. */
   readonly uid: string;
   readonly node: NodeNet;
@@ -66,6 +69,7 @@ export class Pod implements Netns {
     this.serviceAccount = options.serviceAccount ?? 'default';
     this.app = options.app ?? options.name;
     this.enrolled = options.enrolled ?? true;
+    this.l7 = options.l7;
     this.node = net.node;
     this.ip4 = net.ip4;
     this.ip6 = net.ip6;
