@@ -169,6 +169,10 @@ export class DetectingSniffer implements MovableSniffer {
     return sniffer;
   }
 
+  get reader(): L7Sniffer {
+    return this.#reader ?? this;
+  }
+
   tellMessages(): void {
     if (this.#reader instanceof Http2Reader) this.#reader.tellMessages();
   }

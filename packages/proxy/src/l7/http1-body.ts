@@ -48,6 +48,8 @@ export class Http1Direction {
 
   /** Bytes that need not be shown. */
   get skippable(): number {
+    // Most calls find a head to come.
+    if (this.phase === 'head') return 0;
     switch (this.phase) {
       case 'length':
       case 'chunk':
@@ -57,7 +59,6 @@ export class Http1Direction {
         return Number.MAX_SAFE_INTEGER;
       case 'dead':
         return Number.POSITIVE_INFINITY;
-      case 'head':
       case 'size':
       case 'extension':
       case 'size_lf':

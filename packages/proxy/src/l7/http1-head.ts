@@ -1,6 +1,7 @@
 // Reads one HTTP/1.1 head (RFC 9112 §2-§6) as it arrives, in any pieces: start line, then fields, of which only those that decide
 // framing and those that are told are looked at. Keeps at most 1 KiB of an unfinished line and nothing else of a head.
 // Strict where two readers could disagree about framing: then it says malformed and never guesses. A line may end in LF alone.
+import { controlFrom } from './byte-scan.ts';
 import { type Move, withRoom } from './moving.ts';
 import type { L7Options } from './sniffer-options.ts';
 import {
@@ -163,8 +164,7 @@ export class Http1Head {
       return at;
     }
     for (;;) {
-      // The loop that costs: most bytes of a head are nothing else.
-      while (at < end && (bytes[at] ?? 0) >= SP) at++;
+      at = controlFrom(bytes, at, end);
       if (at === end || bytes[at] === LF) return at;
       if (bytes[at] !== TAB && (bytes[at] !== CR || (at + 1 < end && bytes[at + 1] !== LF))) {
         this.state = 'malformed';

@@ -1,13 +1,14 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { PlaintextTap } from './plaintext-tap.ts';
-import type { L7Sniffer } from './types.ts';
+import type { DetectingReader, L7Sniffer } from './types.ts';
 
 const BYTES = Buffer.from('0123456789');
 
 /** Notes what it is shown and what it is spared. */
-class Witness implements L7Sniffer {
+class Witness implements DetectingReader {
   readonly saw: string[] = [];
+  reader: L7Sniffer = this;
   skippableFromClient = 0;
   skippableFromServer = 0;
 
@@ -56,7 +57,28 @@ test('what may be skipped is not shown, and what follows it is', () => {
   assert.deepEqual(witness.saw, ['client skips 10', 'client skips 4', 'client 456789']);
 });
 
-test('a reader that has given up both sides is let go', () => {
+test('once it is known what there is to read, its reader is shown the bytes directly', () => {
+  const witness = new Witness();
+  const reader = new Witness();
+  const tap = new PlaintextTap(witness, 'client', fail);
+  tap.fromTcp(BYTES, 0, 1, 0);
+  witness.reader = reader;
+  tap.fromTcp(BYTES, 1, 2, 0);
+  tap.fromTcp(BYTES, 2, 3, 0);
+  tap.end(true, 0);
+  assert.deepEqual([witness.saw, reader.saw], [['client 0', 'client 1', 'client left'], ['client 2']]);
+});
+
+test('a connection that is read elsewhere is shown no more, its end neither', () => {
+  const witness = new Witness();
+  const tap = new PlaintextTap(witness, 'client', fail);
+  tap.letGo();
+  tap.fromTcp(BYTES, 0, 1, 0);
+  tap.end(true, 0);
+  assert.deepEqual([tap.isDone, witness.saw], [true, []]);
+});
+
+test('a reader that has given up both sides is let go when bytes come', () => {
   const witness = new Witness();
   const tap = new PlaintextTap(witness, 'client', fail);
   witness.skippableFromClient = Number.POSITIVE_INFINITY;
@@ -64,7 +86,7 @@ test('a reader that has given up both sides is let go', () => {
   assert.equal(tap.isDone, false);
   witness.skippableFromServer = Number.POSITIVE_INFINITY;
   tap.toTcp(BYTES, 0, 1, 0);
-  assert.equal(tap.isDone, true);
+  assert.deepEqual([tap.isDone, witness.saw], [true, ['server 0']]);
 });
 
 test('a fault in a reader ends the reading and nothing else', () => {

@@ -7,11 +7,26 @@ import type { L7Messages, L7Request } from './types.ts';
 const MAX_KINDS = 32;
 const BUCKETS = REQUEST_BUCKETS.length + 1;
 
-type Tally = { -readonly [Key in keyof RequestTally]: RequestTally[Key] } & {
-  readonly durations: number[];
-  readonly requestSizes: number[];
-  readonly responseSizes: number[];
-};
+/**
+ * A kind of requests. Its figures lie in one place: between two requests of a connection everything else runs, so what a
+ * request costs here is how many places in memory it comes to.
+ */
+interface Tally
+  extends Pick<RequestTally, 'protocol' | 'status' | 'grpcStatus' | 'method' | 'path' | 'error' | 'flags'> {
+  readonly figures: Float64Array;
+}
+
+// Where in a tally's figures.
+const COUNT = 0;
+const DURATION_MS = 1;
+const REQUEST_BYTES = 2;
+const RESPONSE_BYTES = 3;
+const REQUEST_MESSAGES = 4;
+const RESPONSE_MESSAGES = 5;
+const DURATIONS = 6;
+const REQUEST_SIZES = DURATIONS + BUCKETS;
+const RESPONSE_SIZES = REQUEST_SIZES + BUCKETS;
+const FIGURES = RESPONSE_SIZES + BUCKETS;
 
 type Kind = Pick<L7Request, 'protocol' | 'status' | 'grpcStatus' | 'error' | 'flags'>;
 
@@ -38,15 +53,17 @@ export class RequestTallies {
       this.#untallied++;
       return;
     }
-    tally.count++;
-    tally.durationSumMs += request.durationMs;
-    count(tally.durations, request.durationMs);
-    tally.requestBytes += request.requestBytes;
-    count(tally.requestSizes, request.requestBytes);
-    tally.responseBytes += request.responseBytes;
-    count(tally.responseSizes, request.responseBytes);
-    tally.requestMessages += request.requestMessages - (request.toldRequestMessages ?? 0);
-    tally.responseMessages += request.responseMessages - (request.toldResponseMessages ?? 0);
+    const { figures } = tally;
+    const { durationMs, requestBytes, responseBytes } = request;
+    raise(figures, COUNT, 1);
+    raise(figures, DURATION_MS, durationMs);
+    raise(figures, DURATIONS + bucketOf(durationMs), 1);
+    raise(figures, REQUEST_BYTES, requestBytes);
+    raise(figures, REQUEST_SIZES + bucketOf(requestBytes), 1);
+    raise(figures, RESPONSE_BYTES, responseBytes);
+    raise(figures, RESPONSE_SIZES + bucketOf(responseBytes), 1);
+    raise(figures, REQUEST_MESSAGES, request.requestMessages - (request.toldRequestMessages ?? 0));
+    raise(figures, RESPONSE_MESSAGES, request.responseMessages - (request.toldResponseMessages ?? 0));
   }
 
   /** Messages of a call whose end will be another `add`: a kind without requests, if there are none like it. */
@@ -54,8 +71,8 @@ export class RequestTallies {
     const call = { protocol, status };
     const tally = this.#find(call, labels) ?? this.#open(call, labels);
     if (tally === undefined) return;
-    tally.requestMessages += requestMessages;
-    tally.responseMessages += responseMessages;
+    raise(tally.figures, REQUEST_MESSAGES, requestMessages);
+    raise(tally.figures, RESPONSE_MESSAGES, responseMessages);
   }
 
   /** Counts a request of which nothing else is known. */
@@ -65,7 +82,10 @@ export class RequestTallies {
 
   /** What there is, and a clean slate. */
   take(): { readonly requests: readonly RequestTally[] | undefined; readonly untalliedRequests: number } {
-    const taken = { requests: this.#kinds.length === 0 ? undefined : this.#kinds, untalliedRequests: this.#untallied };
+    const taken = {
+      requests: this.#kinds.length === 0 ? undefined : this.#kinds.map(told),
+      untalliedRequests: this.#untallied,
+    };
     this.#kinds = [];
     this.#untallied = 0;
     return taken;
@@ -79,24 +99,7 @@ export class RequestTallies {
 
   #open({ protocol, status, grpcStatus, error, flags }: Kind, { method, path }: TallyLabels): Tally | undefined {
     if (this.#kinds.length >= MAX_KINDS) return undefined;
-    const tally: Tally = {
-      protocol,
-      status,
-      grpcStatus,
-      method,
-      path,
-      error,
-      flags,
-      count: 0,
-      durationSumMs: 0,
-      durations: emptyBuckets(),
-      requestBytes: 0,
-      requestSizes: emptyBuckets(),
-      responseBytes: 0,
-      responseSizes: emptyBuckets(),
-      requestMessages: 0,
-      responseMessages: 0,
-    };
+    const tally = { protocol, status, grpcStatus, method, path, error, flags, figures: new Float64Array(FIGURES) };
     this.#kinds.push(tally);
     return tally;
   }
@@ -114,12 +117,29 @@ function isSameKind(kind: Tally, request: Kind, labels: TallyLabels): boolean {
   );
 }
 
-function emptyBuckets(): number[] {
-  return Array.from({ length: BUCKETS }, () => 0);
+function told({ figures, ...kind }: Tally): RequestTally {
+  const at = (index: number) => figures[index] ?? 0;
+  const buckets = (from: number) => Array.from(figures.subarray(from, from + BUCKETS));
+  return {
+    ...kind,
+    count: at(COUNT),
+    durationSumMs: at(DURATION_MS),
+    durations: buckets(DURATIONS),
+    requestBytes: at(REQUEST_BYTES),
+    requestSizes: buckets(REQUEST_SIZES),
+    responseBytes: at(RESPONSE_BYTES),
+    responseSizes: buckets(RESPONSE_SIZES),
+    requestMessages: at(REQUEST_MESSAGES),
+    responseMessages: at(RESPONSE_MESSAGES),
+  };
 }
 
-function count(buckets: number[], value: number): void {
+function raise(figures: Float64Array, index: number, by: number): void {
+  figures[index] = (figures[index] ?? 0) + by;
+}
+
+function bucketOf(value: number): number {
   let index = 0;
   while (index < REQUEST_BUCKETS.length && value > (REQUEST_BUCKETS[index] ?? 0)) index++;
-  buckets[index] = (buckets[index] ?? 0) + 1;
+  return index;
 }

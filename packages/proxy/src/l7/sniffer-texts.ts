@@ -52,9 +52,14 @@ const byFirstByte: readonly number[][] = Array.from({ length: 128 }, (_, code) =
   [...METHODS.keys()].filter(index => index > 0 && METHODS[index]?.charCodeAt(0) === code),
 );
 
+const NO_METHODS: readonly number[] = [];
+
 /** Number in `METHODS` of a method of `bytes[start, end)`; 0 for one that is not there. Case matters (RFC 9110 §9.1). */
 export function methodNumber(bytes: Uint8Array, start: number, end: number): number {
-  for (const index of byFirstByte[bytes[start] ?? 0] ?? []) {
+  const candidates = byFirstByte[bytes[start] ?? 0] ?? NO_METHODS;
+  // By index, since an iterator would be made for each request.
+  for (let i = 0; i < candidates.length; i++) {
+    const index = candidates[i] ?? 0;
     const name = METHODS[index] ?? '';
     if (name.length === end - start && hasText(bytes, start, name)) return index;
   }

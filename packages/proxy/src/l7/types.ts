@@ -94,8 +94,14 @@ export interface L7Sniffer {
   skipFromServer(bytes: number, nowMs: number): void;
 }
 
+/** A sniffer that finds out first what there is to read. */
+export interface DetectingReader extends L7Sniffer {
+  /** What reads once that is known, and may be shown the bytes directly; this sniffer before. */
+  readonly reader: L7Sniffer;
+}
+
 /** A sniffer of a whole connection, which can go on in another thread. */
-export interface MovableSniffer extends L7Sniffer {
+export interface MovableSniffer extends DetectingReader {
   /** Tells of the messages of calls that are under way, so that long ones are heard of before their end. */
   tellMessages(): void;
   /**

@@ -260,6 +260,7 @@ export class ReadConnection implements L7Listener {
     } catch {
       this.#onFault();
     }
+    this.tap?.letGo();
     this.#isOver = true;
     this.#desk.closed();
     return { protocol, tcpSide, sniffer };
