@@ -90,13 +90,13 @@ export default {
     {
       name: 'front-door',
       comment:
-        'other rooms are entered by their name (@ambit/mesh), so by what index.ts shows, or by a further door that package.json exports (@ambit/testbed/demo, @ambit/wire/grpc); benchmarks and tools may look deeper',
+        'other rooms are entered by their name (@ambit/mesh), so by what index.ts shows, or by a further door that package.json exports (@ambit/testbed/demo, @ambit/wire/grpc, @ambit/native/quick-resolve); benchmarks and tools may look deeper',
       severity: 'error',
       from: { path: '^packages/([^/]+)/', pathNot: TEST_FILE },
       to: {
         path: '^packages/',
         pathNot:
-          '^packages/($1/|[^/]+/src/index[.]ts$|testbed/src/demo/index[.]ts$|wire/src/(resources|grpc|grpc-server)/index[.]ts$)',
+          '^packages/($1/|[^/]+/src/index[.]ts$|testbed/src/demo/index[.]ts$|native/src/quick-resolve[.]ts$|wire/src/(resources|grpc|grpc-server)/index[.]ts$)',
       },
     },
     {

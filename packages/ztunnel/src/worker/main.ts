@@ -1,4 +1,4 @@
-// Entry of a data worker thread. Returns when the runtime is told to stop; a bug ends the thread, and the main thread
+// A data worker thread. Returns when the runtime is told to stop; a bug ends the thread, and the main thread
 // replaces it.
 import { flushCompileCache } from 'node:module';
 import { workerData } from 'node:worker_threads';
