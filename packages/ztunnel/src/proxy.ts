@@ -91,7 +91,7 @@ export class Proxy {
         onDnsRecords: records => this.#telemetry.onDnsRecords(records),
       },
       {
-        entry: options.workerEntry ?? new URL('./worker/main.ts', import.meta.url),
+        entry: options.workerEntry ?? new URL('./worker/start.ts', import.meta.url),
         workers: config.workers,
         settings: workerSettings(config, this.#telemetry.readers),
         routes: {
@@ -155,15 +155,17 @@ export class Proxy {
       this.#resolvers.start();
       // Threads and libraries take as long to load as the mesh does: who restarts a proxy waits for the slower, not for both.
       const workers = awaitedLater(this.#supervisor.start());
+      const revocations = this.#revocations?.start();
       if (this.#config.dedicatedWorkload === undefined) void awaitedLater(loadZds());
       stopWatching = await this.#loadMesh();
       await this.#telemetry.startOtlp();
       await this.#followControlPlane();
-      await workers;
+      await Promise.race([this.#supervisor.serving, workers]);
       this.#telemetry.tellReaders();
-      await this.#revocations?.start();
+      await revocations;
       if (await this.#hasFirstState(shutdown)) {
         this.#zds = await this.#startServing();
+        await workers;
         this.#readiness.clear('proxy');
         this.#readiness.clear('dns proxy');
         this.#life.serve();

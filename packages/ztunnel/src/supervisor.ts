@@ -109,7 +109,7 @@ export class Supervisor {
         this.#asking.onWorkerGone();
         deps.onWorkerGone?.(index);
       },
-      onReplaced: link => this.#replay(link),
+      onJoined: link => this.#replay(link),
     });
     this.#pods = new Pods({ ...deps, accepts: () => this.#mode === 'running' }, this.#workers, options.answerTimeoutMs);
     this.#routes = new RouteDesk({ ...deps, podOf: uid => this.#pods.info(uid) }, options.routes);
@@ -128,6 +128,11 @@ export class Supervisor {
       tunnelsMoved: this.#rebalancing.moved,
       lookupsFailed: this.#routes.lookupsFailed,
     };
+  }
+
+  /** Resolves once one of the workers is ready: pods that are opened now are served, by the others as they come. */
+  get serving(): Promise<void> {
+    return this.#workers.serving;
   }
 
   /** Starts all workers. @throws worker.died when one does not get ready in time */

@@ -64,6 +64,8 @@ async function withWorkers(
   run: (world: World) => Promise<void>,
   answerTimeoutMs = 20_000,
   lookup?: SupervisorDeps['lookup'],
+  /** Does something while the first worker starts, and has `run` begin when that one is ready. */
+  early?: (supervisor: Supervisor) => void,
 ): Promise<void> {
   const name = randomUUID();
   const config = parseConfig({ NETWORK: name, ZTUNNEL_WORKER_THREADS: String(workers) }, { cores: 2 });
@@ -103,8 +105,11 @@ async function withWorkers(
   );
   const world: World = { supervisor, mesh, ear: new Ear(name), wanted, forgotten, states, lines, gone, records: 0 };
   try {
-    await supervisor.start();
+    const started = supervisor.start();
+    early?.(supervisor);
+    await (early === undefined ? started : supervisor.serving);
     await run(world);
+    await started;
   } finally {
     await supervisor.stop();
     world.ear.close();
@@ -126,6 +131,26 @@ function addWorkload(mesh: MeshState): void {
   });
   mesh.applyBatch({ upsertWorkloads: [workload] });
 }
+
+test('the first worker comes before the others, who are told on joining what it was told meanwhile', () =>
+  withWorkers(
+    3,
+    async ({ supervisor, ear }) => {
+      assert.equal(await supervisor.openPod(pod('a'), undefined), undefined);
+      for (const index of [0, 1, 2]) {
+        await ear.until(() => ear.of(index, 'podAdd').length > 0);
+        const heard = ear.heard.filter(({ index: from }) => from === index).map(({ message }) => message.type);
+        assert.deepEqual(
+          heard.filter(type => type === 'revocations' || type === 'podAdd'),
+          ['revocations', 'podAdd'],
+          'who is revoked comes before anybody is let in',
+        );
+      }
+    },
+    20_000,
+    undefined,
+    supervisor => supervisor.setRevocations(['r1']),
+  ));
 
 test('workers hear what is said of an open pod, replaced ones too; what is said of others is dropped', () =>
   withWorkers(2, async ({ supervisor, ear }) => {

@@ -1,5 +1,5 @@
-// One of the mesh's processes under the supervisor: started, asked until it is ready, started again when it ends, after a
-// pause that grows while it keeps failing. It ends when the supervisor does, in whatever way.
+// One of the mesh's processes under the supervisor: started, asked until it is ready, started again when it ends: at once,
+// and after a pause that grows while it keeps failing. It ends when the supervisor does, in whatever way.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { setTimeout as delay } from 'node:timers/promises';
 import { errorText, type Log } from '@ambit/log';
@@ -19,7 +19,7 @@ export interface PartPlan {
 const FIRST_PAUSE_MS = 200;
 const MAX_PAUSE_MS = 10_000;
 /** After running well this long, the next failure counts as the first. */
-const STEADY_MS = 30_000;
+const STEADY_MS = 10_000;
 const READINESS_PERIOD_MS = 100;
 const STOP_GRACE_MS = 8_000;
 
@@ -73,17 +73,17 @@ export class Part {
 
   async #run(): Promise<void> {
     const { signal } = this.#stopping;
-    let pauseMs = FIRST_PAUSE_MS;
+    let pauseMs = 0;
     while (!signal.aborted) {
       const startedAt = performance.now();
       const why = await this.#runOnce();
       if (signal.aborted) return;
       this.#failure = why;
       this.#setState({ kind: 'failed', why });
+      if (performance.now() - startedAt > STEADY_MS) pauseMs = 0;
       this.#log.error('A part ended and is started again', { part: this.plan.name, why, pauseMs });
-      if (performance.now() - startedAt > STEADY_MS) pauseMs = FIRST_PAUSE_MS;
       await delay(pauseMs, undefined, { signal }).catch(() => undefined);
-      pauseMs = Math.min(MAX_PAUSE_MS, pauseMs * 2);
+      pauseMs = Math.min(MAX_PAUSE_MS, Math.max(FIRST_PAUSE_MS, pauseMs * 2));
     }
   }
 

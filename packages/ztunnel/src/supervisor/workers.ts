@@ -15,8 +15,11 @@ export interface WorkersOwner {
   onNews(link: WorkerLink, news: WorkerNews): void;
   /** A worker ended, and all it held with it. */
   onGone(index: number): void;
-  /** A replacement starts. What it is sent now it reads once it has started: the port keeps messages in order. */
-  onReplaced(link: WorkerLink): void;
+  /**
+   * A worker starts beside others, as a replacement or because the first comes before the rest. What it is sent now it
+   * reads once it has started: the port keeps messages in order.
+   */
+  onJoined(link: WorkerLink): void;
 }
 
 export interface WorkersDeps {
@@ -52,6 +55,7 @@ export class Workers {
   readonly #budget: SharedArrayBuffer;
   readonly #condition: Condition;
   readonly #places: Place[] = [];
+  readonly #serving = Promise.withResolvers<void>();
   #isReplacing = false;
   #replaced = 0;
 
@@ -73,13 +77,28 @@ export class Workers {
     return [...this.#places.keys()];
   }
 
-  /** Starts all; those that die from now on are replaced. Whether all got ready within `timeoutMs`, and before `stop`. */
+  /** Resolves once a worker is ready for the first time; one is enough to serve. */
+  get serving(): Promise<void> {
+    return this.#serving.promise;
+  }
+
+  /**
+   * Starts all, the first before the rest: where there are as many workers as cores, each would wait for the others.
+   * Those that die from now on are replaced. Whether all got ready within `timeoutMs`, and before `stop`.
+   */
   async start(timeoutMs: number): Promise<boolean> {
+    const { clock } = this.#deps;
+    const deadlineMs = clock.now() + timeoutMs;
     this.#isReplacing = true;
-    for (let index = 0; index < this.#options.workers; index++) this.#places.push(this.#begin(index, 0));
-    const areReady = (): boolean => this.#places.every(({ state }) => state === 'ready');
-    await this.#condition.until(() => areReady() || !this.#isReplacing, timeoutMs);
-    return areReady();
+    this.#places.push(this.#begin(0, 0));
+    if (!(await this.#untilReady(timeoutMs))) return false;
+    for (let index = 1; index < this.#options.workers; index++) {
+      const place = this.#begin(index, 0);
+      this.#places.push(place);
+      this.#owner.onJoined(place.link);
+    }
+    this.#serving.resolve();
+    return this.#untilReady(Math.max(0, deadlineMs - clock.now()));
   }
 
   broadcast(message: ToWorker): void {
@@ -109,6 +128,13 @@ export class Workers {
     this.#isReplacing = false;
     this.#condition.changed();
     await Promise.all(this.#places.map(({ link }) => link.stop(graceMs)));
+  }
+
+  /** Whether all that were begun are ready, within `timeoutMs` and before `stop`. */
+  async #untilReady(timeoutMs: number): Promise<boolean> {
+    const areReady = (): boolean => this.#places.every(({ state }) => state === 'ready');
+    await this.#condition.until(() => areReady() || !this.#isReplacing, timeoutMs);
+    return areReady() && this.#isReplacing;
   }
 
   #begin(index: number, failures: number): Place {
@@ -160,6 +186,6 @@ export class Workers {
     MemoryBudget.forget(this.#budget, index);
     const replacement = this.#begin(index, failures);
     this.#places[index] = replacement;
-    this.#owner.onReplaced(replacement.link);
+    this.#owner.onJoined(replacement.link);
   }
 }
