@@ -19,6 +19,7 @@ import { findings } from '../src/commands/findings.ts';
 import { stat } from '../src/commands/stat.ts';
 import { tap } from '../src/commands/tap.ts';
 import { why } from '../src/commands/why.ts';
+import type { WhyAnswer } from '../src/why-answer.ts';
 import { PLAIN } from '../src/render/style.ts';
 import type { Screen } from '../src/screen.ts';
 
@@ -125,8 +126,8 @@ describe('answers about real traffic', { skip: sandboxSkip(), concurrency: false
     return { status, ...said };
   }
 
-  const ask = async (from: string, to: string, ztunnel: readonly string[] = bases) =>
-    run(async screen => why(from, to, { ztunnel, output: 'table' }, screen));
+  const ask = async (from: string, to: string, ztunnel: readonly string[] = bases, output = 'table') =>
+    run(async screen => why(from, to, { ztunnel, output }, screen));
 
   function vip(): string {
     const [address] = mesh.bed.services[0]?.vips.filter(({ ip }) => !ip.includes(':')) ?? [];
@@ -167,6 +168,11 @@ describe('answers about real traffic', { skip: sandboxSkip(), concurrency: false
       assert.match(out, /^Denied: no rule of policy shop\/callers allows it +\[policy\.no_allow_match\]/);
       assert.match(out, /seen +1 attempt in 10 min, denied/);
     }
+    const { status, out } = await ask('stranger', 'cart:80', bases, 'json');
+    const { verdict, reason, page, seen } = JSON.parse(out) as WhyAnswer;
+    assert.deepEqual([status, verdict, reason, seen.counts.denied], [1, 'denied', 'policy.no_allow_match', 1]);
+    assert.equal(page, 'docs/reasons/policy.md#policyno_allow_match');
+    assert.deepEqual(seen.last?.source.split(' ')[0], stranger.ip4);
   });
 
   test('why says that plaintext is plaintext, and which names are nearest', async () => {
