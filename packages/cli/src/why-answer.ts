@@ -5,6 +5,7 @@ import {
   type EdgeCounts,
   type EdgeEvent,
   type GrowingCounts,
+  isDenied,
   type MergedEdge,
   noCounts,
 } from '@ambit/insight';
@@ -76,7 +77,7 @@ export function whyAnswer(
     return { ...base, verdict, reason, summary, disagreement: undefined, next, page: pageOf(reason) };
   }
   const { reason, policy } = failure;
-  const isDenial = reason.startsWith('policy.');
+  const isDenial = isDenied(failure);
   const { sentence, hint } = reasonOf(reason);
   const by = policy === undefined || !reason.startsWith('policy.') ? '' : ` (policy ${policy})`;
   return {
