@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
+import { fromBinary } from '@bufbuild/protobuf';
 import { WireError, type WireErrorCode } from './errors.ts';
+import { WorkloadRequestSchema, WorkloadResponseSchema, ZdsHelloSchema } from './gen/zds_pb.ts';
 import {
   decodeAck,
   decodeHello,
@@ -120,22 +122,69 @@ test('requests survive the wire', () => {
   );
 });
 
-test('garbage and damaged packets end in a value or a WireError', () => {
+/** Whole packets, damaged ones and garbage. */
+function packets(): fc.Arbitrary<Uint8Array> {
   const damaged = fc
     .tuple(
-      fc.constantFrom(...VECTORS.map(([packet]) => packet), '0801', '0a00', '0a040a026e6f'),
-      fc.array(fc.tuple(fc.nat(40), fc.nat(255)), { maxLength: 4 }),
-      fc.nat(40),
+      fc.array(fc.constantFrom(...VECTORS.map(([packet]) => packet), '0801', 'c23e01', '0a00', '0a040a026e6f'), {
+        minLength: 1,
+        maxLength: 3,
+      }),
+      fc.array(fc.tuple(fc.nat(60), fc.nat(255)), { maxLength: 3 }),
+      fc.nat(60),
     )
-    .map(([packet, edits, length]) => {
-      const copy = bytes(packet);
-      for (const [at, value] of edits) copy[at % copy.length] = value;
-      return copy.subarray(0, length);
+    .map(([parts, edits, length]) => {
+      const copy = bytes(parts.join(''));
+      for (const [at, value] of edits) if (at < copy.length) copy[at] = value;
+      return length < 30 ? copy : copy.subarray(0, length);
     });
-  const packets = fc.oneof(fc.uint8Array({ maxLength: MAX_ZDS_PACKET_BYTES + 16 }), damaged);
+  return fc.oneof(fc.uint8Array({ maxLength: MAX_ZDS_PACKET_BYTES + 16 }), damaged);
+}
+
+test('what we read is what the schema says it is, and what that refuses we refuse', () => {
+  const read = <T>(decode: () => T): T | undefined => {
+    try {
+      return decode();
+    } catch {
+      return undefined;
+    }
+  };
+  let compared = 0;
+  fc.assert(
+    fc.property(packets(), packet => {
+      const request = read(() => decodeRequest(packet));
+      const said = read(() => fromBinary(WorkloadRequestSchema, packet).payload);
+      if (request !== undefined) {
+        compared++;
+        assert.equal(said?.case, request.kind);
+        if (request.kind !== 'snapshotSent') assert.partialDeepStrictEqual(said?.value, { uid: request.uid });
+        if (request.kind === 'add' && said?.case === 'add') {
+          const { name, namespace, serviceAccount, ambitL7 } = said.value.workloadInfo ?? assert.fail();
+          assert.deepEqual({ name, namespace, serviceAccount, l7: ambitL7 }, { l7: '', ...request.info });
+        }
+      }
+      const ack = read(() => decodeAck(packet));
+      if (ack !== undefined) {
+        compared++;
+        const { value } = read(() => fromBinary(WorkloadResponseSchema, packet).payload) ?? assert.fail();
+        assert.equal(value?.error, ack.kind === 'ok' ? '' : ack.error);
+      }
+      const hello = read(() => decodeHello(packet));
+      if (hello !== undefined) {
+        compared++;
+        const { version, ambitCanary } = fromBinary(ZdsHelloSchema, packet);
+        assert.deepEqual([version, ambitCanary], [1, hello.canary]);
+      }
+    }),
+    { seed: SEED, numRuns: 6000 },
+  );
+  assert.ok(compared > 2000, `only ${compared} compared: the generator makes no packets`);
+});
+
+test('garbage and damaged packets end in a value or a WireError', () => {
   let refused = 0;
   fc.assert(
-    fc.property(packets, packet => {
+    fc.property(packets(), packet => {
       for (const decode of [decodeHello, decodeRequest, decodeAck]) {
         try {
           decode(packet);

@@ -1,16 +1,31 @@
 // ZDS packets as small tagged unions, both directions. One message is one SEQPACKET packet of at most 1024 bytes; the
 // network namespace of an `add` travels beside the bytes and is the business of whoever owns the socket. Decoders read
 // bytes of a peer: whatever these are, the outcome is a value or a WireError. See spec of Istio's proto/zds.proto.
-import { create, type DescMessage, fromBinary, type MessageShape, toBinary } from '@bufbuild/protobuf';
 import { WireError } from './errors.ts';
 import {
-  AckSchema,
-  Version,
-  WorkloadRequestSchema,
-  WorkloadResponseSchema,
-  type WorkloadRequest as WorkloadRequestMessage,
-  ZdsHelloSchema,
-} from './gen/zds_pb.ts';
+  type Fields,
+  flagField,
+  messageField,
+  numberField,
+  readMessage,
+  textField,
+  writeMessage,
+  writeNumber,
+  writeText,
+  writeWithin,
+} from './plain-fields.ts';
+
+// Numbers of fields, as in proto/zds.proto.
+const HELLO = { version: 1, canary: 1000 } as const;
+const REQUEST = { add: 1, del: 2, snapshotSent: 3, keep: 5 } as const;
+const ADD = { uid: 1, info: 2 } as const;
+const KEEP = { uid: 1 } as const;
+const DEL = { uid: 2 } as const;
+const INFO = { name: 1, namespace: 2, serviceAccount: 3, l7: 1000 } as const;
+const RESPONSE = { ack: 1 } as const;
+const ACK = { error: 1 } as const;
+
+const VERSION_1 = 1;
 
 /** Both ends read with a buffer of this size, so a longer packet would arrive cut off. */
 export const MAX_ZDS_PACKET_BYTES = 1024;
@@ -42,20 +57,28 @@ export interface Hello {
 
 /** The proxy's first packet. */
 export function encodeHello(hello: Pick<Hello, 'canary'> = { canary: false }): Uint8Array {
-  return toBinary(ZdsHelloSchema, create(ZdsHelloSchema, { version: Version.V1, ambitCanary: hello.canary }));
+  return writeMessage(writer => {
+    writeNumber(writer, HELLO.version, VERSION_1);
+    writeNumber(writer, HELLO.canary, hello.canary ? 1 : 0);
+  });
 }
 
 /** @throws wire.too_long, wire.malformed, wire.version */
 export function decodeHello(bytes: Uint8Array): Hello {
-  const { version, ambitCanary } = decode(ZdsHelloSchema, bytes);
-  if (version !== Version.V1) throw new WireError('wire.version', `ZDS version ${version}, only 1 is known`);
-  return { version: 'V1', canary: ambitCanary };
+  let version = 0;
+  let canary = false;
+  decode('ZdsHello', bytes, {
+    [HELLO.version]: numberField(value => (version = value)),
+    [HELLO.canary]: flagField(value => (canary = value)),
+  });
+  if (version !== VERSION_1) throw new WireError('wire.version', `ZDS version ${version}, only 1 is known`);
+  return { version: 'V1', canary };
 }
 
 /** What `l7` says is left out where only that does not fit. @throws wire.too_long when the names do not fit one packet, wire.no_uid */
 export function encodeRequest(request: WorkloadRequest): Uint8Array {
   if (request.kind !== 'snapshotSent') requireUid(request.uid, request.kind);
-  const bytes = toBinary(WorkloadRequestSchema, toMessage(request));
+  const bytes = encode(request);
   if (bytes.length > MAX_ZDS_PACKET_BYTES) {
     if (request.kind === 'add' && request.info.l7 !== undefined) {
       return encodeRequest({ ...request, info: { ...request.info, l7: undefined } });
@@ -67,25 +90,55 @@ export function encodeRequest(request: WorkloadRequest): Uint8Array {
 
 /** @throws wire.too_long, wire.malformed, wire.no_payload, wire.no_uid, wire.no_workload_info */
 export function decodeRequest(bytes: Uint8Array): WorkloadRequest {
-  const { payload } = decode(WorkloadRequestSchema, bytes);
-  switch (payload.case) {
-    case 'add': {
-      const { uid, workloadInfo } = payload.value;
-      requireUid(uid, 'add');
-      if (workloadInfo === undefined) throw new WireError('wire.no_workload_info', 'ZDS add without workload info');
-      const { name, namespace, serviceAccount, ambitL7 } = workloadInfo;
-      const l7 = ambitL7 === '' ? {} : { l7: ambitL7 };
-      return { kind: 'add', uid, info: { name, namespace, serviceAccount, ...l7 } };
-    }
-    case 'keep':
-    case 'del':
-      requireUid(payload.value.uid, payload.case);
-      return { kind: payload.case, uid: payload.value.uid };
-    case 'snapshotSent':
-      return { kind: 'snapshotSent' };
-    case undefined:
-      throw new WireError('wire.no_payload', 'ZDS request without a payload this version knows');
+  const { kind, uid, info } = readPayload(bytes);
+  if (kind === undefined) {
+    throw new WireError('wire.no_payload', 'ZDS request without a payload this version knows');
   }
+  if (kind === 'snapshotSent') return { kind };
+  requireUid(uid, kind);
+  if (kind !== 'add') return { kind, uid };
+  if (info === undefined) throw new WireError('wire.no_workload_info', 'ZDS add without workload info');
+  const { l7, ...names } = info;
+  return { kind, uid, info: l7 === '' ? names : info };
+}
+
+interface Payload {
+  readonly kind: WorkloadRequest['kind'] | undefined;
+  uid: string;
+  info: { name: string; namespace: string; serviceAccount: string; l7: string } | undefined;
+}
+
+/** One of several: the last kind holds, and parts of it that follow each other are one. */
+function readPayload(bytes: Uint8Array): Payload {
+  let payload: Payload = { kind: undefined, uid: '', info: undefined };
+  const begin = (kind: WorkloadRequest['kind']): Payload => {
+    if (payload.kind !== kind) payload = { kind, uid: '', info: undefined };
+    return payload;
+  };
+  const uidOf = (of: Payload) => textField(uid => (of.uid = uid));
+  decode('WorkloadRequest', bytes, {
+    [REQUEST.add]: messageField(() => {
+      const add = begin('add');
+      return { [ADD.uid]: uidOf(add), [ADD.info]: messageField(() => infoFields(add)) };
+    }),
+    [REQUEST.keep]: messageField(() => ({ [KEEP.uid]: uidOf(begin('keep')) })),
+    [REQUEST.del]: messageField(() => ({ [DEL.uid]: uidOf(begin('del')) })),
+    [REQUEST.snapshotSent]: messageField(() => {
+      begin('snapshotSent');
+      return {};
+    }),
+  });
+  return payload;
+}
+
+function infoFields(add: Payload): Fields {
+  const info = (add.info ??= { name: '', namespace: '', serviceAccount: '', l7: '' });
+  return {
+    [INFO.name]: textField(text => (info.name = text)),
+    [INFO.namespace]: textField(text => (info.namespace = text)),
+    [INFO.serviceAccount]: textField(text => (info.serviceAccount = text)),
+    [INFO.l7]: textField(text => (info.l7 = text)),
+  };
 }
 
 /**
@@ -95,49 +148,66 @@ export function decodeRequest(bytes: Uint8Array): WorkloadRequest {
  */
 export function encodeAck(error?: string): Uint8Array {
   const text = error === undefined ? '' : error === '' ? 'unspecified error' : cutToBytes(error, MAX_ERROR_BYTES);
-  const ack = create(AckSchema, { error: text });
-  return toBinary(WorkloadResponseSchema, create(WorkloadResponseSchema, { payload: { case: 'ack', value: ack } }));
+  return writeMessage(writer => writeWithin(writer, RESPONSE.ack, ack => writeText(ack, ACK.error, text)));
 }
 
 /** @throws wire.too_long, wire.malformed, wire.no_payload */
 export function decodeAck(bytes: Uint8Array): Ack {
-  const { payload } = decode(WorkloadResponseSchema, bytes);
-  if (payload.case === undefined) throw new WireError('wire.no_payload', 'ZDS response without an ack');
-  const { error } = payload.value;
+  let error: string | undefined;
+  decode('WorkloadResponse', bytes, {
+    [RESPONSE.ack]: messageField(() => {
+      error ??= '';
+      return { [ACK.error]: textField(text => (error = text)) };
+    }),
+  });
+  if (error === undefined) throw new WireError('wire.no_payload', 'ZDS response without an ack');
   return error === '' ? { kind: 'ok' } : { kind: 'failed', error };
 }
 
 /** Two nested length-delimited fields around the text: a tag byte and at most two length bytes each. */
 const MAX_ERROR_BYTES = MAX_ZDS_PACKET_BYTES - 2 * 3;
 
-function toMessage(request: WorkloadRequest): WorkloadRequestMessage {
-  switch (request.kind) {
-    case 'add': {
-      const { name, namespace, serviceAccount, l7 = '' } = request.info;
-      const value = { uid: request.uid, workloadInfo: { name, namespace, serviceAccount, ambitL7: l7 } };
-      return create(WorkloadRequestSchema, { payload: { case: 'add', value } });
+function encode(request: WorkloadRequest): Uint8Array {
+  return writeMessage(writer => {
+    switch (request.kind) {
+      case 'add': {
+        const { name, namespace, serviceAccount, l7 = '' } = request.info;
+        writeWithin(writer, REQUEST.add, add => {
+          writeText(add, ADD.uid, request.uid);
+          writeWithin(add, ADD.info, info => {
+            writeText(info, INFO.name, name);
+            writeText(info, INFO.namespace, namespace);
+            writeText(info, INFO.serviceAccount, serviceAccount);
+            writeText(info, INFO.l7, l7);
+          });
+        });
+        return;
+      }
+      case 'keep':
+        writeWithin(writer, REQUEST.keep, keep => writeText(keep, KEEP.uid, request.uid));
+        return;
+      case 'del':
+        writeWithin(writer, REQUEST.del, del => writeText(del, DEL.uid, request.uid));
+        return;
+      case 'snapshotSent':
+        writeWithin(writer, REQUEST.snapshotSent, () => undefined);
+        return;
     }
-    case 'keep':
-    case 'del':
-      return create(WorkloadRequestSchema, { payload: { case: request.kind, value: { uid: request.uid } } });
-    case 'snapshotSent':
-      return create(WorkloadRequestSchema, { payload: { case: 'snapshotSent', value: {} } });
-  }
+  });
 }
 
 function requireUid(uid: string, kind: string): void {
   if (uid === '') throw new WireError('wire.no_uid', `ZDS ${kind} without a uid`);
 }
 
-function decode<D extends DescMessage>(schema: D, bytes: Uint8Array): MessageShape<D> {
+function decode(name: string, bytes: Uint8Array, fields: Fields): void {
   if (bytes.length > MAX_ZDS_PACKET_BYTES) {
     throw new WireError('wire.too_long', `ZDS packet of more than ${MAX_ZDS_PACKET_BYTES} bytes`);
   }
   try {
-    // Unknown fields are skipped, not kept: nothing here is ever passed on.
-    return fromBinary(schema, bytes, { readUnknownFields: false });
+    readMessage(bytes, fields);
   } catch (cause) {
-    throw new WireError('wire.malformed', `not a ${schema.name} of ZDS`, { cause });
+    throw new WireError('wire.malformed', `not a ${name} of ZDS`, { cause });
   }
 }
 
